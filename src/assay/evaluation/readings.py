@@ -1,0 +1,275 @@
+"""The evaluation documents, read once and handed on in batches of whole documents.
+
+A `Reading` holds the kept rows (text tokens; special ones and padding are left out) of some documents. Two things can be read: a model
+over whole, never packed, sequences (`Live`), or activations on disk (`Stored`). Both know the same table of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.activations import Blocks, Document, Table, half_of, split_of, unpacked
+from assay.core.errors import BadInput, BadOption
+
+VALIDATION, TEST = 0, 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """n kept rows of whole documents, in document order.
+
+    document int64 [n], index into `table.documents`; token_id, position int64 [n]; x float32 [n, d].
+    ids, mask int64 [batch, pos] and keep bool [batch, pos] (`x` are its rows) are None where no model is at hand.
+    """
+
+    document: Tensor
+    token_id: Tensor
+    position: Tensor
+    x: Tensor
+    ids: Tensor | None = None
+    mask: Tensor | None = None
+    keep: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """A rule that puts a document id into `validation`, into the other split, or (None) leaves it out."""
+
+    name: str
+    test: str
+    how: str
+    of: Callable[[str], int | None]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the splits VALIDATION and TEST."""
+        return ("validation", self.test)
+
+
+def splitting(name: str) -> Splitting:
+    """The rule called `halves`, `hash` or `shift:NAME`. Raises `BadOption` for another name."""
+    halves = lambda document: VALIDATION if half_of(document) == "validation" else TEST
+    if name == "halves":
+        return Splitting(name, "test", "text for evaluation alone, halved by the hash of each document", halves)
+    if name == "hash":
+        sides = {"train": None, "validation": VALIDATION, "test": TEST}
+        how = "5 % validation and 5 % test by the hash of each document; the training 90 % left out"
+        return Splitting(name, "test", how, lambda document: sides[split_of(document)])
+    if name.startswith("shift:") and len(name) > len("shift:"):
+        return Splitting(name, name, "text of another kind, halved by the hash of each document", halves)
+    raise BadOption(f'--split is "{name}"; it must be halves, hash or shift:NAME.')
+
+
+class Readings:
+    """What `Live` and `Stored` share: which documents there are, and on which side each one falls."""
+
+    table: Table
+    site: str
+    width: int
+    context: int | None = None
+    model_name: str = ""
+
+    def __init__(self, rule: Splitting) -> None:
+        self.rule = rule
+
+    @cached_property
+    def side(self) -> np.ndarray:
+        """int8 [n_documents]: VALIDATION, TEST, or -1 for a document that is left out or has no kept token."""
+        sides = [self.rule.of(document) for document in self.table.documents]
+        side = np.array([-1 if s is None else s for s in sides], dtype=np.int8)
+        return np.where(self.lengths > 0, side, -1)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int64 [n_documents]: kept tokens of each."""
+        kept = self.table.document[~self.table.special]
+        return np.bincount(kept[kept >= 0], minlength=len(self.table.documents))
+
+    def members(self, side: int) -> np.ndarray:
+        """Indices of the documents of one side."""
+        return np.flatnonzero(self.side == side)
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.table.documents)
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Indices of all documents that are evaluated."""
+        return np.flatnonzero(self.side >= 0)
+
+    def require_both_sides(self) -> None:
+        """Raises `BadInput` where validation or test has no document."""
+        counts = [len(self.members(side)) for side in (VALIDATION, TEST)]
+        if min(counts) == 0:
+            raise BadInput(
+                f"The text gives {counts[0]} validation and {counts[1]} {self.rule.test} documents; both are needed "
+                f"({self.rule.how}). Give more documents."
+            )
+
+    def batches(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
+        """Readings of the given documents (default: all that are evaluated); a document lies in one reading whole."""
+        raise NotImplementedError
+
+    def sequences(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
+        """The same without activations (x has no columns): what is needed to run the model oneself."""
+        raise NotImplementedError
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """{split: documents, tokens, how}."""
+        return {
+            name: {
+                "documents": len(members := self.members(side)),
+                "tokens": int(self.lengths[members].sum()),
+                "how": self.rule.how,
+            }
+            for side, name in enumerate(self.rule.names)
+        }
+
+    def alarms(self) -> list[str]:
+        """What is amiss with the way these documents were read."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What a reader may want to know of it."""
+        return []
+
+
+def packets(lengths: np.ndarray, order: np.ndarray, budget: int, padded: bool) -> Iterator[np.ndarray]:
+    """Cut `order` into runs whose tokens (with padding to the longest, if `padded`) fit the budget; one document at least."""
+    run: list[int] = []
+    total = longest = 0
+    for index in order:
+        length = int(lengths[index])
+        longest_then = max(longest, length)
+        size = (len(run) + 1) * longest_then if padded else total + length
+        if run and size > budget:
+            yield np.array(run)
+            run, total, longest_then = [], 0, length
+        run.append(int(index))
+        total, longest = total + length, longest_then
+    if run:
+        yield np.array(run)
+
+
+class Live(Readings):
+    """A model over whole sequences, one document each, cut at the context and never packed."""
+
+    def __init__(
+        self,
+        model: Any,
+        site: str,
+        documents: Iterable[Any],
+        rule: Splitting,
+        *,
+        context: int | None,
+        batch_tokens: int,
+    ) -> None:
+        super().__init__(rule)
+        self.model = model
+        self.site = model.canonical(site)
+        self.width = model.width(self.site)
+        wanted = (Document(d.id, d.text) for d in documents if rule.of(d.id) is not None)
+        self.blocks: Blocks = unpacked(wanted, model, context=context, quiet=True)
+        self.table = self.blocks.table
+        self.context = self.blocks.context
+        self.model_name = str(model.name)
+        self.batch_tokens = batch_tokens
+
+    def notes(self) -> list[str]:
+        n = self.blocks.n_truncated
+        return [f"{n} of {self.n_documents} documents were cut at {self.context} tokens."] if n else []
+
+    @cached_property
+    def _block_of(self) -> dict[int, list[int]]:
+        """Document index -> its blocks."""
+        found: dict[int, list[int]] = {}
+        table = self.table
+        for block in range(table.n_blocks):
+            inside = table.document[table.starts[block] : table.starts[block + 1]]
+            if len(named := inside[inside >= 0]):
+                found.setdefault(int(named[0]), []).append(block)
+        return found
+
+    def sequences(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
+        wanted = self.chosen if documents is None else np.asarray(documents)
+        by_length = wanted[np.argsort(-self.lengths[wanted], kind="stable")]
+        extra = 1 + len(self.blocks.frame.suffix)
+        for packet in packets(self.lengths + extra, by_length, self.batch_tokens, padded=True):
+            blocks = np.array([block for document in packet for block in self._block_of[int(document)]])
+            ids, mask, rows = self.blocks.batch(blocks)
+            text = ~self.table.special[rows]
+            keep = torch.zeros(mask.shape, dtype=torch.bool)
+            keep[mask.bool()] = torch.from_numpy(text)
+            kept = rows[text]
+            device = self.model.device
+            yield Reading(
+                *(torch.from_numpy(c[kept].astype(np.int64)) for c in self._columns),
+                x=torch.empty(len(kept), 0),
+                ids=ids.to(device),
+                mask=mask.to(device),
+                keep=keep.to(device),
+            )
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.table.document, self.table.token_id, self.table.position
+
+    @torch.no_grad()
+    def batches(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
+        from assay.models import read
+
+        for reading in self.sequences(documents):
+            h = read(self.model, reading.ids, reading.mask, [self.site])[self.site]
+            yield with_activations(reading, h)
+
+
+def with_activations(reading: Reading, h: Tensor) -> Reading:
+    """The reading with x taken from h [batch, pos, d] at its kept positions."""
+    x = h[reading.keep].float()
+    return Reading(reading.document, reading.token_id, reading.position, x, reading.ids, reading.mask, reading.keep)
+
+
+class Stored(Readings):
+    """Activations on disk: rows are grouped by document. There is no model, so no loss can be measured."""
+
+    def __init__(self, store: Any, site: str, rule: Splitting, *, batch_tokens: int) -> None:
+        super().__init__(rule)
+        self.store, self.site, self.width = store, site, store.width(site)
+        self.table = store.table
+        self.batch_tokens = batch_tokens
+        manifest = getattr(store, "manifest", {})
+        self.packed = bool(manifest.get("packed", False))
+        self.model_name = str(manifest.get("model", "") or "")
+
+    def alarms(self) -> list[str]:
+        packed = "These activations were harvested from packed blocks, in which a document sees its neighbours: its "
+        return [packed + "intervals treat documents as independent, which they are not quite."] if self.packed else []
+
+    @cached_property
+    def _rows_of(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kept rows sorted by document, and where each document starts among them."""
+        kept = np.flatnonzero(~self.table.special & (self.table.document >= 0))
+        kept = kept[np.argsort(self.table.document[kept], kind="stable")]
+        return kept, np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def batches(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
+        wanted = self.chosen if documents is None else np.asarray(documents)
+        kept, starts = self._rows_of
+        for packet in packets(self.lengths, wanted, self.batch_tokens, padded=False):
+            rows = np.concatenate([kept[starts[d] : starts[d + 1]] for d in packet])
+            columns = (self.table.document, self.table.token_id, self.table.position)
+            yield Reading(*(torch.from_numpy(c[rows].astype(np.int64)) for c in columns), x=self._fetch(rows))
+
+    def _fetch(self, rows: np.ndarray) -> Tensor:
+        """x [n, d] of the given rows, from a store or from any source of rows."""
+        if hasattr(self.store, "gather"):
+            return self.store.gather(self.site, rows).float()
+        return self.store.fetch(rows, [self.site])[self.site].float()

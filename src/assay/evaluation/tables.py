@@ -1,0 +1,168 @@
+"""From sums to the tables of core: units with their points, costs, arms, and the outcomes that no resampling gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.core.config import to_json
+from assay.core.outcome import Arm, Cost, Outcome, Units
+from assay.evaluation import checks
+from assay.evaluation.entry import Entry
+from assay.evaluation.measurement import Measurement
+from assay.evaluation.readings import TEST, VALIDATION, Readings
+from assay.metrics.sparsity import DENSE_ABOVE
+
+NO_INTERVAL = (
+    "A count over all latents on all N tokens of the split: it is exact for this dictionary on this text, and which latents "
+    "never fire does not average over documents."
+)
+
+
+def point_of(measurement: Measurement, readings: Readings) -> float | None:
+    """The measured L0 of the test split; None for a dictionary that has no code (a constant)."""
+    return measurement.ratio("l0").value(readings.members(TEST)) or None
+
+
+def options_of(entry: Entry) -> dict[str, Any]:
+    """What the entry says, else the dictionary's own options."""
+    if entry.options:
+        return dict(entry.options)
+    config = getattr(entry.dictionary, "config", None)
+    return to_json(config) if dataclasses.is_dataclass(config) else {}
+
+
+def units(measurements: Sequence[Measurement], readings: Readings, study: str, task: str) -> Units:
+    """One row a document, metric and dictionary, of both splits. Documents without a term (no counted target) give none."""
+    parts: list[Units] = []
+    for m in measurements:
+        point = point_of(m, readings)
+        for metric, ratio in m.ratios.items():
+            for side in (VALIDATION, TEST):
+                index = readings.members(side)
+                index = index[ratio.n_obs.numpy()[index] > 0]
+                if not len(index):
+                    continue
+                parts.append(
+                    Units.of(
+                        study=study,
+                        task=task,
+                        arm=m.entry.arm,
+                        metric=metric,
+                        split=readings.rule.names[side],
+                        seed=m.entry.seed,
+                        point=point,
+                        subject=m.subject,
+                        unit=[readings.table.documents[i] for i in index],
+                        num=ratio.num.numpy()[index],
+                        den=ratio.den.numpy()[index],
+                        n_obs=ratio.n_obs.numpy()[index],
+                    )
+                )
+    return Units.concat(parts)
+
+
+def arm(measurement: Measurement, readings: Readings, cost: Cost) -> Arm:
+    """The dictionary's standing in the study."""
+    options = options_of(measurement.entry)
+    return Arm(
+        name=measurement.entry.arm,
+        role=measurement.entry.role,  # pyright: ignore[reportArgumentType]  # checked in `checks.arms`
+        cost=cost.id,
+        subject=measurement.subject,
+        seed=measurement.entry.seed,
+        point_name=None if point_of(measurement, readings) is None else "l0",
+        options=options,
+        label="" if options else measurement.subject,
+    )
+
+
+def cost(measurement: Measurement, readings: Readings) -> Cost:
+    """What it cost to make, as recorded, and what encoding one document of this text costs, as measured."""
+    entry = measurement.entry
+    recorded = entry.cost
+    if recorded is None:
+        known = checks.provenance(entry.dictionary).get("cost")
+        names = {f.name for f in dataclasses.fields(Cost)}
+        plain = {k: v for k, v in known.items() if k in names} if isinstance(known, Mapping) else {}
+        if "includes" in plain:
+            plain["includes"] = tuple(plain["includes"])
+        recorded = Cost(**({"id": f"{entry.arm}-{measurement.subject}", "access": "activations"} | plain))
+    n = max(len(readings.chosen), 1)
+    path = getattr(entry.dictionary, "path", None)
+    weights = Path(path) / checks.WEIGHTS if path is not None else None
+    return dataclasses.replace(
+        recorded,
+        marginal_per="document",
+        marginal_seconds=measurement.encode_seconds / n,
+        marginal_tokens=round(measurement.n_tokens / n),
+        disk_bytes=weights.stat().st_size if weights is not None and weights.is_file() else recorded.disk_bytes,
+        n_threads=torch.get_num_threads(),
+    )
+
+
+def shares(
+    measurement: Measurement, readings: Readings, study: str, task: str, standing: Arm, point: float | None
+) -> list[Outcome]:
+    """Dead and dense shares on both splits; `n_units` latents, `n_obs` tokens."""
+    if measurement.firing is None:
+        return []
+    found: list[Outcome] = []
+    for side in (VALIDATION, TEST):
+        firing = measurement.firing[side]
+        values = {"dead": firing.dead_share()}
+        values |= {f"dense_{100 * above:.0f}": firing.dense_share(above) for above in DENSE_ABOVE}
+        for metric, value in values.items():
+            found.append(
+                Outcome(
+                    study=study,
+                    task=task,
+                    arm=standing.name,
+                    metric=metric,
+                    role=standing.role,
+                    better="lower" if metric == "dead" else "none",
+                    value=value,
+                    why_null=NO_INTERVAL.replace("N tokens", f"{firing.n_tokens:,} tokens"),
+                    lo=None,
+                    hi=None,
+                    over="none",
+                    how="none",
+                    n_units=len(firing.counts),
+                    n_obs=firing.n_tokens,
+                    n_seeds=1,
+                    seed=standing.seed,
+                    split=readings.rule.names[side],
+                    point_name=standing.point_name,
+                    point=point,
+                    subject=measurement.subject,
+                    options=dict(standing.options),
+                    cost=standing.cost,
+                )
+            )
+    return found
+
+
+def described(measurement: Measurement, readings: Readings, spent: Cost) -> dict[str, Any]:
+    """One line of `run.json` about a dictionary."""
+    entry = measurement.entry
+    config = getattr(entry.dictionary, "config", None)
+    arch = getattr(entry.dictionary, "arch", None) or getattr(config, "arch", None)
+    path = getattr(entry.dictionary, "path", None)
+    return {
+        "subject": measurement.subject,
+        "arm": entry.arm,
+        "role": entry.role,
+        "arch": str(arch) if arch else type(entry.dictionary).__name__,
+        "seed": entry.seed,
+        "point": point_of(measurement, readings),
+        "d_in": readings.width,
+        "d_sae": None if measurement.firing is None else len(measurement.firing[TEST].counts),
+        "options": options_of(entry),
+        "trained_on_known": checks.trained_on(entry) is not None,
+        "cost_id": spent.id,
+        "path": None if path is None else Path(path).name,
+    }

@@ -1,0 +1,149 @@
+"""The five kernels in plain torch on the active pairs only: no tensor of B x F floats beyond one block of rows.
+
+The weight gradients are an embedding bag over the transposed pairs: sorted by latent, latent i is a bag of the rows it is on in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.adam import adam
+
+from assay.kernels.codes import Codes
+from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
+
+BLOCK = 1 << 22  # elements of u in memory at once: 16 MiB of float32
+
+
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
+    """u = x @ W_enc at the chosen pairs, a block of rows at a time."""
+    B, n_latents = x.shape[0], W_enc.shape[1]
+    rows_per_block = max(1, BLOCK // n_latents)
+    rows: list[Tensor] = []
+    latents: list[Tensor] = []
+    values: list[Tensor] = []
+    floor = 0.0  # BatchTop: no pair at or below this key can be among the B * k largest
+    for start in range(0, B, rows_per_block):
+        u = x[start : start + rows_per_block] @ W_enc
+        if isinstance(selection, Top):
+            row, latent = _top(keys(u, selection), selection.k)
+        elif isinstance(selection, Above):
+            row, latent = (u > selection.threshold).nonzero(as_tuple=True)
+        else:
+            row, latent = (keys(u, selection) > floor).nonzero(as_tuple=True)
+        rows.append(row + start)
+        latents.append(latent)
+        values.append(u[row, latent])
+        if isinstance(selection, BatchTop):
+            rows, latents, values, floor = _keep_largest(rows, latents, values, selection, B * selection.k)
+    return Codes(torch.cat(rows), torch.cat(latents), torch.cat(values), (B, n_latents))
+
+
+def _top(key: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Row and latent of the k largest positive keys of each row, ties to the lower index."""
+    n = min(k + 1, key.shape[1])
+    value, index = key.topk(n, dim=-1)
+    if n > k:  # torch.topk breaks ties as it likes: redo the rows where the k-th and the next are equal
+        tied = ((value[:, k - 1] == value[:, k]) & (value[:, k] > 0)).nonzero().flatten()
+        if tied.numel():
+            index[tied] = torch.sort(key[tied], dim=-1, descending=True, stable=True).indices[:, :n]
+    index = index[:, :k].sort(dim=-1).values
+    on = key.gather(-1, index) > 0
+    return on.nonzero(as_tuple=True)[0], index[on]
+
+
+def _keep_largest(
+    rows: list[Tensor], latents: list[Tensor], values: list[Tensor], selection: BatchTop, n: int
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], float]:
+    row, latent, value = torch.cat(rows), torch.cat(latents), torch.cat(values)
+    if row.numel() <= n:
+        return [row], [latent], [value], 0.0
+    bias = None if selection.key_bias is None else selection.key_bias[latent]
+    key = keys(value, BatchTop(selection.k, bias, selection.signed))
+    cut = key.topk(n).values[-1]
+    above, tied = key > cut, (key == cut).nonzero().flatten()
+    keep = above.clone()
+    keep[tied[: n - int(above.sum())]] = True  # pairs are in row order, so the first are the lower ones
+    return [row[keep]], [latent[keep]], [value[keep]], float(cut)  # a later tie has a higher index and loses
+
+
+def decode(codes: Codes, W_dec: Tensor) -> Tensor:
+    return F.embedding_bag(
+        codes.latent, W_dec, codes.pointers[:-1], mode="sum", per_sample_weights=codes.value.to(W_dec.dtype)
+    )
+
+
+def cotangent(codes: Codes, g: Tensor, W_dec: Tensor) -> Tensor:
+    with torch.enable_grad():
+        weight = torch.zeros_like(codes.value, dtype=W_dec.dtype).requires_grad_()
+        bag = F.embedding_bag(
+            codes.latent, W_dec.detach(), codes.pointers[:-1], mode="sum", per_sample_weights=weight
+        )
+        return torch.autograd.grad(bag, weight, g)[0]
+
+
+def accumulate(codes: Codes, g: Tensor) -> Tensor:
+    order = torch.argsort(codes.latent, stable=True)  # stable: sums run in row order on every run
+    counts = torch.bincount(codes.latent, minlength=codes.shape[1])
+    offsets = counts.cumsum(0) - counts
+    return F.embedding_bag(
+        codes.row[order], g, offsets, mode="sum", per_sample_weights=codes.value[order].to(g.dtype)
+    )
+
+
+def update(
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    *,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    clip: float | None,
+    unit_rows: tuple[str, ...] = (),
+) -> float:
+    """As `reference.update`, with torch's fused Adam."""
+    grads = dict(grads)
+    for name in unit_rows:
+        rows, grad = params[name], grads[name]
+        along = (grad * rows).sum(1, keepdim=True) / (rows * rows).sum(1, keepdim=True)
+        grads[name] = torch.addcmul(grad, along, rows, value=-1)
+    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])))
+    if clip is not None and norm > clip:
+        for grad in grads.values():
+            grad.mul_(clip / (norm + 1e-6))
+    names = list(params)
+    # Adam is elementwise: latent-major W_enc is handed over as the contiguous matrix that it is stored as.
+    adam(
+        [_plain(params[n]) for n in names],
+        [_plain(grads[n], params[n]) for n in names],
+        [_plain(first[n]) for n in names],
+        [_plain(second[n]) for n in names],
+        [],
+        [torch.tensor(float(step - 1), device=params[n].device) for n in names],
+        fused=True,
+        amsgrad=False,
+        beta1=beta1,
+        beta2=beta2,
+        lr=lr,
+        weight_decay=0.0,
+        eps=eps,
+        maximize=False,
+    )
+    for name in unit_rows:
+        params[name].div_(torch.linalg.vector_norm(params[name], dim=1, keepdim=True))
+    return norm
+
+
+def _plain(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """The contiguous storage order of a tensor, as a view; `like` gives the order when the tensor's own may differ."""
+    order = tensor if like is None else like
+    transposed = order.dim() == 2 and not order.is_contiguous()
+    view = tensor.t() if transposed else tensor
+    return view if like is None else view.contiguous()

@@ -1,0 +1,32 @@
+"""Training: one loop for every architecture, one stream for any number of dictionaries.
+
+    train(config, stream, out, site=..., options=TrainConfig(...)) -> Dictionary
+    sweep([Plan(name, config, options), ...], stream, out, site=...) -> [Dictionary, ...]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from assay.activations import Stream
+from assay.dictionaries import Dictionary
+from assay.training.loop import Interrupted, Plan, scale_of, sweep
+from assay.training.options import TrainConfig
+
+__all__ = ["Interrupted", "Plan", "TrainConfig", "scale_of", "sweep", "train"]
+
+
+def train(
+    config: Any,
+    stream: Stream,
+    out: str | Path,
+    *,
+    site: str,
+    options: TrainConfig | None = None,
+    init_from: Path | None = None,
+    **more: Any,
+) -> Dictionary:
+    """Train one dictionary into the folder `out`; the keyword arguments of `sweep` apply."""
+    plan = Plan(".", config, options or TrainConfig(), init_from)
+    return sweep([plan], stream, Path(out), site=site, **more)[0]

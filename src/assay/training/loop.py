@@ -1,0 +1,313 @@
+"""One loop for all: a stream of activations trains any number of dictionaries side by side.
+
+A run's folder holds run.json (what was asked for), a log and a checkpoint while it runs, and the finished dictionaries at the
+end. Killed at any moment, it continues from its checkpoint to the same weights, bit for bit: rows, schedules and random numbers
+depend on the step alone.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.activations import Stream
+from assay.core import artefact, provenance
+from assay.core.config import to_json
+from assay.core.errors import AssayError, BadInput, BadOption, NotFound
+from assay.core.progress import Bar, progress
+from assay.core.randomness import torch_rng
+from assay.dictionaries import GRADIENT, Dictionary, build, class_of, load, save
+from assay.training import checkpoint
+from assay.training.member import Member
+from assay.training.options import TrainConfig
+
+SAMPLE = 16_384  # rows for scale, initialisation and resampling
+RUN = "run.json"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dictionary to make: where it goes (relative to the run's folder), what it is, how it is trained."""
+
+    name: str
+    config: Any
+    options: TrainConfig
+    init_from: Path | None = None  # an existing dictionary whose parameters it starts from
+
+    @property
+    def arch(self) -> str:
+        return type(self.config).__module__.rsplit(".", 1)[-1]
+
+    def describe(self) -> dict[str, Any]:
+        start = None if self.init_from is None else str(self.init_from)
+        return {"arch": self.arch, "options": to_json(self.config), "train": to_json(self.options), "init": start}
+
+
+class Interrupted(Exception):
+    """The user stopped the run; its state is saved."""
+
+
+def sweep(
+    plans: list[Plan],
+    stream: Stream,
+    out: Path,
+    *,
+    site: str,
+    target: str | None = None,
+    resume: bool = False,
+    facts: dict[str, Any] | None = None,
+    quiet: bool = False,
+    on_tick: Callable[[str, dict[str, Any], Bar], None] | None = None,
+) -> list[Dictionary]:
+    """Make every plan's dictionary from one stream, each in `out / plan.name`; returns them in raw space.
+
+    site: the activations that are read; target: those predicted, the same when not given. facts: what provenance should say of
+    model and text. Raises BadOption when `out` holds another run, BadInput on unusable activations.
+    """
+    _check(plans)
+    out = Path(out)
+    asked = {
+        "site": site,
+        "target": target,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "members": {plan.name: plan.describe() for plan in plans},
+        "stream": stream.describe(),
+    }
+    _open_folder(out, asked, resume)
+    first = plans[0].options
+    maker = _Maker(stream, site, target, first)
+    gradient = [p for p in plans if class_of(p.arch).learned_by == GRADIENT]
+    members = [maker.member(plan) for plan in gradient]
+    finished = [plan for plan in plans if class_of(plan.arch).learned_by != GRADIENT]
+    start = _restore(out, members) if resume else 0
+    if members:
+        _train(members, stream, out, maker, start, quiet, on_tick)
+    golden = maker.raw(stream.sample(256, "golden"))[0]
+    documents = sorted(stream.document_ids())
+    shared = {"site": site, "target": target, "stream": stream.describe(), "sample_rows": maker.n_sample, **(facts or {})}
+    for plan, member in zip(gradient, members, strict=True):
+        made = member.dictionary.to("cpu")
+        cost = {"seconds": member.seconds, "flops": member.flops, "tokens": first.n_steps * first.batch_size}
+        _finish(made, plan, out, golden, documents, {**shared, "cost": cost | {"params": _n_trained(made)}})
+    for plan in finished:
+        made, cost = maker.fitted(plan)
+        _finish(made, plan, out, golden, documents, {**shared, "cost": cost})
+    checkpoint.remove(out)
+    return [load(out / plan.name) for plan in plans]
+
+
+def _check(plans: list[Plan]) -> None:
+    names = [plan.name for plan in plans]
+    if not plans:
+        raise BadOption("There is nothing to train: no dictionary was named.")
+    if len(set(names)) != len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise BadOption(f'Two dictionaries of this run are both "{twice}"; leave one out or give them different options.')
+    shared = ("n_tokens", "batch_size", "shuffle_rows", "scale", "stream_seed", "device", "log_every", "checkpoint_every")
+    for plan in plans[1:]:
+        for name in shared:
+            if getattr(plan.options, name) != getattr(plans[0].options, name):
+                raise BadOption(f"The dictionaries of one run share one stream, so {name} cannot differ between them.")
+
+
+def _open_folder(out: Path, asked: dict[str, Any], resume: bool) -> None:
+    if resume:
+        if not (out / RUN).exists():
+            raise NotFound(f"{out} holds no run to resume; leave --resume out to start one.")
+        before = artefact.read_json(out / RUN)
+        for name, value in json.loads(json.dumps(asked)).items():
+            if before.get(name) != value:
+                what, was, now = _difference(name, before.get(name), value)
+                raise BadOption(f"{out} was started with {what} = {was}, now it is {now}; resume with what it was started with.")
+        return
+    artefact.refuse_existing(out, resumable=True)
+    artefact.write_json(out / RUN, asked)
+
+
+def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """The first place where two JSON values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *now]:
+            if before.get(key) != now.get(key):
+                return _difference(f"{name}.{key}" if name else key, before.get(key), now.get(key))
+    return name, before, now
+
+
+def _restore(out: Path, members: list[Member]) -> int:
+    found = checkpoint.read(out)
+    if found is None:
+        return 0
+    step, states = found
+    for member in members:
+        member.restore(*states[member.name])
+        log = out / member.name / LOG
+        if log.exists():  # lines after the checkpoint are written again
+            lines = log.read_text().splitlines()
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+            artefact.atomic_write(log, "".join(line + "\n" for line in kept).encode())
+    return step
+
+
+class _Maker:
+    """Makes members and fitted dictionaries from one stream: scale, sample, initialisation."""
+
+    def __init__(self, stream: Stream, site: str, target: str | None, options: TrainConfig) -> None:
+        self.stream, self.site, self.target, self.options = stream, site, target, options
+        x, y = self.raw(stream.sample(SAMPLE, "init"))
+        self.n_sample = len(x)
+        self.scale = scale_of(x, options.scale), scale_of(y, options.scale)
+        self.sample = x / self.scale[0], y / self.scale[1]
+        self.variance = float(self.sample[1].double().var(0, correction=0).sum())
+
+    def raw(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        x = batch[self.site].float()
+        return x, (x if self.target is None else batch[self.target].float())
+
+    def scaled(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        x, y = self.raw(batch)
+        x = (x / self.scale[0]).to(self.options.device)
+        return x, (x if self.target is None else (y / self.scale[1]).to(self.options.device))
+
+    def member(self, plan: Plan) -> Member:
+        if plan.config.d_in != self.sample[0].shape[1]:
+            raise BadOption(
+                f"{plan.name} has d_in={plan.config.d_in}, but the activations at {self.site} have width {self.sample[0].shape[1]}."
+            )
+        dictionary = build(plan.config, torch_rng(plan.options.seed, "init", plan.arch), *self.sample)
+        dictionary.scale = self.scale
+        if plan.init_from is not None:
+            self.adopt(dictionary, plan.init_from)
+        return Member(plan.name, dictionary, plan.options, self.variance)
+
+    def adopt(self, dictionary: Dictionary, path: Path) -> None:
+        """Start from an existing dictionary: its raw-space export, unfolded with this run's scale."""
+        old = load(path)
+        if old.arch != dictionary.arch or old.W_enc.shape != dictionary.W_enc.shape or old.d_out != dictionary.d_out:
+            raise BadOption(
+                f"--init {path} is a {old.arch} dictionary of {tuple(old.W_enc.shape)}; this run makes a {dictionary.arch} "
+                f"of {tuple(dictionary.W_enc.shape)}. Give the same --arch and --d-sae."
+            )
+        dictionary.load_state_dict(old.rescaled(*dictionary.scale, unfold=True))
+
+    def fitted(self, plan: Plan) -> tuple[Dictionary, dict[str, Any]]:
+        """A dictionary that is learned by `fit`: one pass over at most the run's tokens, in raw space."""
+        dictionary = class_of(plan.arch)(plan.config)
+        n_rows = min(self.options.n_steps * self.options.batch_size, self.stream.n_rows)
+        n_steps = max(1, n_rows // self.options.batch_size)
+        started = provenance.seconds()
+        dictionary.fit(
+            (self.raw(batch)[0] for batch in self.stream.batches(0, n_steps)), torch_rng(plan.options.seed, "fit", plan.arch)
+        )
+        cost = {"seconds": provenance.seconds() - started, "flops": None, "tokens": n_steps * self.options.batch_size}
+        return dictionary, cost | {"params": _n_trained(dictionary)}
+
+
+def scale_of(x: Tensor, convention: str) -> float:
+    """C such that x / C is in training space: E x_j^2 = 1 (rms1), E ||x||^2 = 1 (norm1), or 1 (none)."""
+    if convention == "none":
+        return 1.0
+    mean_square = float(x.double().pow(2).mean())
+    return (mean_square * (x.shape[1] if convention == "norm1" else 1)) ** 0.5
+
+
+def _n_trained(dictionary: Dictionary) -> int:
+    return sum(p.numel() for name, p in dictionary.named_parameters() if name not in dictionary.frozen)
+
+
+def _train(
+    members: list[Member],
+    stream: Stream,
+    out: Path,
+    maker: _Maker,
+    start: int,
+    quiet: bool,
+    on_tick: Callable[[str, dict[str, Any], Bar], None] | None,
+) -> None:
+    options = members[0].options
+    n_steps = options.n_steps
+    what = members[0].name if len(members) == 1 else f"{len(members)} dictionaries"
+    t = start
+    with _stoppable() as stopped, progress(
+        n_steps * options.batch_size, f"training {what}", "tokens", quiet=quiet, done=start * options.batch_size
+    ) as bar:
+        for batch in stream.batches(start, n_steps - start):
+            x, y = maker.scaled(batch)
+            for member in members:
+                _one_step(member, t, x, y, stream)
+                if member.wants_resampling(t):
+                    member.resample(t, *maker.scaled(stream.sample(SAMPLE, f"resample {t}")))
+            t += 1
+            if t % options.log_every == 0 or t == n_steps:
+                for member in members:
+                    line = member.report(t)
+                    _append(out / member.name / LOG, line)
+                    if on_tick is not None:
+                        on_tick(member.name, line, bar)
+            if stopped.is_set() or t % options.checkpoint_every == 0 or t == n_steps:
+                checkpoint.write(out, t, {member.name: member.state() for member in members})
+            if stopped.is_set() and t < n_steps:
+                raise Interrupted(f"Stopped after step {t} of {n_steps}; {out} continues with --resume.")
+            bar.advance(options.batch_size)
+
+
+def _one_step(member: Member, t: int, x: Tensor, y: Tensor, stream: Stream) -> None:
+    try:
+        member.step(t, x, y)
+    except BadInput as error:
+        bad = (~(torch.isfinite(x).all(1) & torch.isfinite(y).all(1))).nonzero().flatten()
+        if bad.numel() == 0:
+            raise
+        raise BadInput(f"{error} Row {int(bad[0])} of the batch is not finite; it is {stream.origin(t, int(bad[0]))}.") from None
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with artefact.storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a polite kill sets, so that the run stops between two steps."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def _finish(
+    dictionary: Dictionary, plan: Plan, out: Path, golden: Tensor, documents: list[str], facts: dict[str, Any]
+) -> None:
+    described = plan.describe()
+    folder = out / plan.name
+    folder.mkdir(parents=True, exist_ok=True)
+    convention = plan.options.scale if dictionary.learned_by == GRADIENT else "none"
+    try:
+        save(
+            dictionary,
+            folder,
+            golden=golden,
+            provenance=provenance.collect(**facts, train=described["train"], init=described["init"]),
+            convention=convention,
+            documents=documents,
+        )
+    except AssayError as error:
+        raise type(error)(f"{error} The trained state is kept in {out}; run again with --resume.") from None

@@ -1,0 +1,147 @@
+"""One dictionary in training: its optimiser, its count of silence for every latent, its running statistics."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay import kernels
+from assay.core.errors import BadInput
+from assay.core.randomness import torch_rng
+from assay.dictionaries import Dictionary
+from assay.training.auxk import add_auxk
+from assay.training.options import TrainConfig
+from assay.training.resample import resample
+from assay.training.schedule import learning_rate, resample_steps, sparsity_ramp
+from assay.training.step import step as gradients
+from assay.training.step import trainable
+from assay.training.window import Window
+
+EPS = 1e-8
+
+
+class Member:
+    """State of one dictionary between steps. Everything in `state()` is what a resumed run needs, bit for bit."""
+
+    def __init__(self, name: str, dictionary: Dictionary, options: TrainConfig, variance: float) -> None:
+        self.name = name
+        self.dictionary = dictionary.to(options.device)
+        self.options = options
+        self.variance = variance  # summed variance of the targets in the initial sample
+        self.kernel = kernels.implementation(options.kernels)
+        self.params = trainable(dictionary)
+        self.first = {n: torch.zeros_like(p) for n, p in self.params.items()}
+        self.second = {n: torch.zeros_like(p) for n, p in self.params.items()}
+        self.silent_tokens = torch.zeros(dictionary.W_dec.shape[0], dtype=torch.int64, device=options.device)
+        self.n_support = options.batch_size * dictionary.W_dec.shape[0]  # unknown before the first step: take all
+        self.last_resample: int | None = None
+        self.seconds = 0.0
+        self.flops = 0
+        self.window = Window(dictionary.d_out)
+
+    @torch.no_grad()
+    def step(self, t: int, x: Tensor, y: Tensor) -> None:
+        """Step `t` (from 0) on x [batch, d_in], y [batch, d_out] in training space. Raises BadInput on a non-finite loss."""
+        started = time.perf_counter()
+        options, dictionary = self.options, self.dictionary
+        ramp = sparsity_ramp(options, t)
+        progress = t / options.n_steps
+        done = gradients(dictionary, x, y, dictionary.weights(ramp), progress, self.kernel, self.n_support)
+        if dictionary.dead_latents == "auxk":
+            term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
+            done.terms["auxk"] = term
+            done.loss += dictionary.config.auxk_coef * term
+        if not torch.isfinite(torch.tensor(done.loss)):
+            raise BadInput(
+                f"{self.name}: the loss is {done.loss} at step {t}; the last checkpoint is whole. "
+                "Lower --lr or set --clip, or look at the batch's activations."
+            )
+        kernels.implementation(options.kernels).update(
+            self.params,
+            done.grads,
+            self.first,
+            self.second,
+            step=t + 1,
+            lr=learning_rate(options, t, self.last_resample),
+            beta1=dictionary.beta1 if options.beta1 is None else options.beta1,
+            beta2=options.beta2,
+            eps=EPS,
+            clip=options.clip,
+            unit_rows=("W_dec",) if dictionary.unit_norm and "W_dec" in self.params else (),
+        )
+        dictionary.observe(done.f, t)
+        self.n_support = done.n_support
+        self.silent_tokens += len(x)
+        self.silent_tokens[done.f.latent] = 0
+        d_in, (d_sae, d_out) = x.shape[1], dictionary.W_dec.shape
+        self.flops += 2 * len(x) * d_in * d_sae + 2 * done.n_support * (2 * d_out + d_in) * len(dictionary.recon)
+        self.window.add(y, done.x_hat, len(done.f), done.terms, done.loss)
+        self.seconds += time.perf_counter() - started
+
+    def dead(self) -> Tensor:
+        """Ids of the latents silent for `dead_tokens` or more."""
+        return (self.silent_tokens >= self.options.dead_tokens).nonzero().flatten()
+
+    def wants_resampling(self, t: int) -> bool:
+        return self.dictionary.dead_latents == "resample" and t in resample_steps(self.options)
+
+    def resample(self, t: int, x: Tensor, y: Tensor) -> int:
+        """Revive dead latents after step `t` from a sample; returns how many."""
+        dead = self.dead()
+        rng = torch_rng(self.options.seed, "resample", t)
+        resample(self.dictionary, dead, x, y, rng, [self.first, self.second])
+        self.silent_tokens[dead] = 0
+        if dead.numel():
+            self.last_resample = t
+        return dead.numel()
+
+    def report(self, t: int) -> dict[str, Any]:
+        """The statistics since the last report, as a line of log.jsonl; starts a new window."""
+        line = {
+            "step": t,
+            "tokens": t * self.options.batch_size,
+            **self.window.summary(),
+            "dead_frac": self.dead().numel() / self.silent_tokens.numel(),
+            "lr": learning_rate(self.options, t - 1, self.last_resample),
+        }
+        self.window = Window(self.dictionary.d_out)
+        return line
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and numbers from which `restore` continues exactly."""
+        tensors = {f"dictionary.{n}": t for n, t in self.dictionary.state_dict().items()}
+        tensors |= {f"first.{n}": t for n, t in self.first.items()}
+        tensors |= {f"second.{n}": t for n, t in self.second.items()}
+        tensors |= {f"window.{n}": t for n, t in self.window.tensors().items()}
+        tensors["silent_tokens"] = self.silent_tokens
+        numbers = {
+            "n_support": self.n_support,
+            "last_resample": self.last_resample,
+            "variance": self.variance,
+            "seconds": self.seconds,
+            "flops": self.flops,
+            "scale": list(self.dictionary.scale),
+            "window": self.window.numbers(),
+        }
+        return tensors, numbers
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+        self.dictionary.load_state_dict(part("dictionary."))
+        for mine, stored in ((self.first, part("first.")), (self.second, part("second."))):
+            for name, tensor in mine.items():
+                tensor.copy_(stored[name])
+        self.silent_tokens.copy_(tensors["silent_tokens"])
+        self.window.restore(part("window."), numbers["window"])
+        self.n_support = numbers["n_support"]
+        self.last_resample = numbers["last_resample"]
+        self.variance = numbers["variance"]
+        self.seconds = numbers["seconds"]
+        self.flops = numbers["flops"]
+        self.dictionary.scale = (numbers["scale"][0], numbers["scale"][1])
