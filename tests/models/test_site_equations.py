@@ -1,5 +1,8 @@
-"""Each site is what the table says it is: the block's equations, recomputed from its weights, hold between the sites, and
-with one site replaced all equations but its own still hold."""
+"""Each site is what the table says it is.
+
+The block's equations, recomputed from its weights, hold between the sites; and with one site replaced, all equations but its
+own still hold.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BUILDERS, CAUSAL, D, N_LAYERS, output
+from tiny_models import BUILDERS, CAUSAL, N_LAYERS, D, output
 from torch import Tensor
 from torch.nn import functional
 

@@ -129,7 +129,9 @@ def refuse_existing(path: Path, resumable: bool = False) -> None:
     """Refuse a folder that already holds something; the message names a free folder and, where it applies, --resume."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         resume = "continue it with --resume, or " if resumable else ""
-        raise BadOption(f"{path} already holds a result; {resume}write to a free folder such as --out {free_name(path)}.")
+        raise BadOption(
+            f"{path} already holds a result; {resume}write to a free folder such as --out {free_name(path)}."
+        )
 
 
 @contextmanager

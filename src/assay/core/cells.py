@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from assay.core.arms import SEEDLESS, Arm
 from assay.core.errors import BadInput
 from assay.core.resampling import Floats, ratios
-from assay.core.units import Units
+from assay.core.units import UnitKind, Units
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Block:
     task: str
     metric: str
     split: str
-    unit_kind: Any
+    unit_kind: UnitKind
     units: list[str]
     cells: list[Cell]
     num: Floats  # [n_units, n_cells]
@@ -51,6 +51,11 @@ class Block:
     def values(self) -> Floats:
         """Σnum / Σden per cell over its own units; NaN where the denominators sum to 0."""
         return ratios(self.num, self.den)
+
+    def shared(self, columns: Sequence[int]) -> tuple[NDArray[np.bool_], Floats, Floats]:
+        """The units that all these cells have (a mask), and their num and den [n_shared, columns]."""
+        mask: NDArray[np.bool_] = np.all(self.present[:, columns], axis=1)
+        return mask, self.num[mask][:, columns], self.den[mask][:, columns]
 
 
 def declared(arms: Sequence[Arm]) -> dict[tuple[str, int, str], Arm]:
@@ -77,59 +82,85 @@ def declared(arms: Sequence[Arm]) -> dict[tuple[str, int, str], Arm]:
 def blocks(units: Units, arms: Sequence[Arm]) -> list[Block]:
     """Cut the table into blocks, in the order of (study, task, metric, split)."""
     known = declared(arms)
-    text = {name: units.codes(name) for name in ("study", "task", "metric", "split", "arm", "subject", "unit")}
-    kinds, kind_names = units.codes("unit_kind")
-    numbers = {name: units[name] for name in ("seed", "point", "num", "den", "n_obs")}
+    columns = _Columns(units)
     names = ("study", "task", "metric", "split")
-    keys = np.stack([text[name][0] for name in names], axis=1)
-    distinct, which = np.unique(keys, axis=0, return_inverse=True)
-    order = np.argsort(which, kind="stable")
+    distinct, which = np.unique(np.stack([columns.codes[name] for name in names], axis=1), axis=0, return_inverse=True)
+    order = np.argsort(which.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(which.ravel(), minlength=len(distinct)))
     made: list[Block] = []
-    for key, rows in zip(distinct, np.split(order, ends[:-1])):
-        study, task, metric, split = (text[name][1][code] for name, code in zip(names, key))
-        kind = np.unique(kinds[rows])
-        if len(kind) > 1:
-            raise BadInput(f"Metric {metric} of task {task} mixes units of several kinds; use one kind of unit.")
-        unit_kind = kind_names[kind[0]]
-        cells, cell_of = _cells(text, numbers, rows, known, by_seed=unit_kind == "seed")
-        codes, row_unit = np.unique(text["unit"][0][rows], return_inverse=True)
-        unit_names = [text["unit"][1][code] for code in codes]
-        rank = np.argsort(np.argsort(unit_names, kind="stable"), kind="stable")
-        shape = (len(codes), len(cells))
-        flat = rank[row_unit.ravel()] * shape[1] + cell_of
-
-        def total(name: str, flat: NDArray[np.int64] = flat, rows: Any = rows, shape: Any = shape) -> Floats:
-            return np.bincount(flat, weights=numbers[name][rows], minlength=shape[0] * shape[1]).reshape(shape)
-
-        present = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape) > 0
+    for key, rows in zip(distinct.tolist(), np.split(order, ends[:-1])):
+        study, task, metric, split = (columns.texts[name][int(code)] for name, code in zip(names, key))
+        kinds: list[Any] = [
+            columns.texts["unit_kind"][code] for code in np.unique(columns.codes["unit_kind"][rows]).tolist()
+        ]
+        if len(kinds) > 1:
+            raise BadInput(
+                f"Metric {metric} of task {task} mixes units of the kinds {' and '.join(kinds)}; use one kind."
+            )
+        cells, cell_of = _cells(columns, rows, known, by_seed=kinds[0] == "seed")
+        codes, unit_of = np.unique(columns.codes["unit"][rows], return_inverse=True)
+        units_here: list[str] = [columns.texts["unit"][code] for code in codes.tolist()]
+        rank = np.empty(len(codes), np.int64)
+        rank[np.argsort(units_here, kind="stable")] = np.arange(len(codes))
+        flat = rank[unit_of.ravel()] * len(cells) + cell_of
+        sums = {
+            name: _sums(flat, columns.numbers[name][rows], len(codes), len(cells)) for name in ("num", "den", "n_obs")
+        }
         made.append(
             Block(
-                study, task, metric, split, unit_kind, sorted(unit_names), cells,
-                total("num"), total("den"), total("n_obs").astype(np.int64), present,
-            )  # fmt: skip
+                study=study,
+                task=task,
+                metric=metric,
+                split=split,
+                unit_kind=kinds[0],
+                units=sorted(units_here),
+                cells=cells,
+                num=sums["num"],
+                den=sums["den"],
+                n_obs=sums["n_obs"].astype(np.int64),
+                present=_sums(flat, np.ones(len(rows)), len(codes), len(cells)) > 0,
+            )
         )
     return sorted(made, key=lambda block: (block.study, block.task, block.metric, block.split))
 
 
+class _Columns:
+    """The columns of a table, texts as codes."""
+
+    def __init__(self, units: Units) -> None:
+        self.codes: dict[str, NDArray[np.int64]] = {}
+        self.texts: dict[str, list[str]] = {}
+        for name in ("study", "task", "metric", "split", "arm", "subject", "unit", "unit_kind"):
+            self.codes[name], self.texts[name] = units.codes(name)
+        self.numbers: dict[str, NDArray[Any]] = {name: units[name] for name in ("seed", "point", "num", "den", "n_obs")}
+
+
+def _sums(flat: NDArray[np.int64], values: NDArray[Any], n_units: int, n_cells: int) -> Floats:
+    """Rows of equal place added up. [n_units, n_cells]"""
+    total: Any = np.bincount(flat, weights=values, minlength=n_units * n_cells)
+    return total.reshape(n_units, n_cells)
+
+
 def _cells(
-    text: dict[str, tuple[NDArray[np.int64], list[str]]],
-    numbers: dict[str, NDArray[Any]],
+    columns: _Columns,
     rows: NDArray[np.int64],
     known: dict[tuple[str, int, str], Arm],
     *,
     by_seed: bool,
 ) -> tuple[list[Cell], NDArray[np.int64]]:
-    """The cells among `rows` (sorted), and each row's cell. Where units are seeds, subjects of one configuration are one
-    cell, whose point is their mean."""
-    keys = np.stack([text["arm"][0][rows], numbers["seed"][rows], text["subject"][0][rows]], axis=1)
+    """The cells among `rows` (sorted), and each row's cell.
+
+    Where units are seeds, all subjects of one configuration are one cell, whose point is their mean.
+    """
+    keys = np.stack([columns.codes["arm"][rows], columns.numbers["seed"][rows], columns.codes["subject"][rows]], axis=1)
     distinct, which = np.unique(keys, axis=0, return_inverse=True)
     which = which.ravel()
-    points = numbers["point"][rows]
+    points = columns.numbers["point"][rows]
     groups: dict[tuple[str, str, int], list[tuple[str, float]]] = {}
     owner: list[tuple[str, str, int]] = []
-    for i, (arm_code, seed, subject_code) in enumerate(distinct):
-        name, subject = text["arm"][1][arm_code], text["subject"][1][subject_code]
+    listed: list[tuple[int, int, int]] = distinct.tolist()
+    for i, (arm_code, seed, subject_code) in enumerate(listed):
+        name, subject = columns.texts["arm"][arm_code], columns.texts["subject"][subject_code]
         arm = known.get((name, int(seed), subject))
         if arm is None:
             raise BadInput(f"Units hold arm {name}, seed {seed}, subject {subject or '(none)'}; no Arm declares it.")

@@ -24,8 +24,12 @@ from assay.core.resampling import (
 )
 
 OVER: dict[str, Over] = {
-    "document": "documents", "item": "documents", "task": "tasks", "seed": "seeds", "latent": "latents",
-}  # fmt: skip
+    "document": "documents",
+    "item": "documents",
+    "task": "tasks",
+    "seed": "seeds",
+    "latent": "latents",
+}
 
 
 class Resampler:
@@ -41,13 +45,13 @@ class Resampler:
         return numpy_rng(self.seed, use, self.block.study, self.block.task, self.block.split)
 
     def draws(self, mask: NDArray[np.bool_], columns: Sequence[int]) -> Floats | None:
-        """Resampled values of some cells over the units in `mask` [resamples, columns]; None where t is used instead."""
+        """Resampled values of some cells over the units in `mask` [resamples, columns]; None where t is used."""
         if mask.sum() < FEWEST_FOR_BOOTSTRAP:
             return None
         key = mask.tobytes()
         if key not in self._drawn:
             whole = np.flatnonzero(self.block.present[mask].all(axis=0))
-            num, den = self.block.num[np.ix_(mask, whole)], self.block.den[np.ix_(mask, whole)]
+            num, den = self.block.num[mask][:, whole], self.block.den[mask][:, whole]
             self._drawn[key] = whole, resampled_ratios(num, den, self.resamples, self.rng("bootstrap"))
         whole, values = self._drawn[key]
         return values[:, np.searchsorted(whole, columns)]
@@ -56,9 +60,9 @@ class Resampler:
 def known_metrics(found: Sequence[Block], metrics: Sequence[Metric]) -> dict[str, Metric]:
     """Metrics by name; raises when a block has a metric that was not declared."""
     known = {metric.name: metric for metric in metrics}
-    for block in found:
-        if block.metric not in known:
-            raise BadInput(f'Units hold metric "{block.metric}", which no Metric declares.{nearest(block.metric, known)}')
+    for name in dict.fromkeys(block.metric for block in found):
+        if name not in known:
+            raise BadInput(f'Units hold metric "{name}", which no Metric declares.{nearest(name, known)}')
     return known
 
 
@@ -99,18 +103,17 @@ def summarise(
 def _outcome(resampler: Resampler, columns: list[int], arm: Arm, metric: Metric, level: float) -> Outcome:
     block = resampler.block
     cells = [block.cells[column] for column in columns]
-    mask = block.present[:, columns].all(axis=1)
-    at = np.ix_(mask, columns)
-    n = int(mask.sum())
+    mask, num, den = block.shared(columns)
+    n = len(num)
     by_seed = block.unit_kind == "seed"
     pooled = len(columns) > 1 or by_seed
-    values = ratios(block.num[at], block.den[at]) if n else np.full(len(columns), np.nan)
+    values = ratios(num, den) if n else np.full(len(columns), np.nan)
     found = None
     why: str | None = None
     if not np.isfinite(values).all():
         why = "no unit is common to all seeds" if n == 0 else "the denominators sum to 0"
     else:
-        effect = influence(block.num[at], block.den[at])
+        effect = influence(num, den)
         found = interval(values, resampler.draws(mask, columns), effect, level=level, rng=resampler.rng("seeds"))
         if n < FEWEST_UNITS:
             why = f"{n} {block.unit_kind}{'s' if n != 1 else ''}: no interval under {FEWEST_UNITS}"
@@ -136,7 +139,7 @@ def _outcome(resampler: Resampler, columns: list[int], arm: Arm, metric: Metric,
         over=over,
         how="none" if found is None else found.how,
         n_units=n,
-        n_obs=int(block.n_obs[at].sum()),
+        n_obs=int(block.n_obs[mask][:, columns].sum()),
         n_seeds=n if by_seed else len(columns),
         seed=None if pooled else cells[0].seed,
         split=block.split,
@@ -155,14 +158,33 @@ def _null_outcomes(found: list[Block], arms: Sequence[Arm], metrics: Sequence[Me
     points = {(cell.arm, cell.seed, cell.subject): cell.point for block in found for cell in block.cells}
     return [
         Outcome(
-            study=study, task=task, arm=arm.name, metric=metric.name, role=arm.role, better=metric.better, value=None,
-            why_null=metric.why_null, lo=None, hi=None, level=level, over="none", how="none", n_units=0, n_obs=0,
-            n_seeds=1, seed=arm.seed, split=split, point_name=arm.point_name,
-            point=points.get((arm.name, arm.seed, arm.subject)), subject=arm.subject, options=arm.options, cost=arm.cost,
-        )  # fmt: skip
+            study=study,
+            task=task,
+            arm=arm.name,
+            metric=metric.name,
+            role=arm.role,
+            better=metric.better,
+            value=None,
+            why_null=metric.why_null,
+            lo=None,
+            hi=None,
+            level=level,
+            over="none",
+            how="none",
+            n_units=0,
+            n_obs=0,
+            n_seeds=1,
+            seed=arm.seed,
+            split=split,
+            point_name=arm.point_name,
+            point=points.get((arm.name, arm.seed, arm.subject)),
+            subject=arm.subject,
+            options=arm.options,
+            cost=arm.cost,
+        )
         for metric in metrics
         if metric.why_null is not None
         for study, task, split in places
         if (task, metric.name) not in measured
         for arm in arms
-    ]  # fmt: skip
+    ]

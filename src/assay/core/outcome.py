@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assay.core.arms import Arm, Better, Metric, Role
 from assay.core.errors import BadInput, BadOption, nearest
+from assay.core.joining import join_costs, join_records, join_units
 from assay.core.parquet import read_records, read_units, write_records, write_units
-from assay.core.record import check, require_split, wrong
+from assay.core.record import check, kinds, require_split, to_rows, wrong
 from assay.core.units import Unit, UnitKind, Units
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 __all__ = ["Arm", "Cost", "Metric", "Note", "Outcome", "Results", "Unit", "Units", "Verdict"]
 
@@ -230,11 +231,29 @@ class Results:
     def join(cls, several: Sequence[Results]) -> Results:
         """Put results side by side. What two of them state identically is kept once; verdicts stay as judged.
 
-        Raises `BadInput` when two results measured the same unit of the same subject differently, or give one cost id
-        two meanings.
+        Raises `BadInput` when two results disagree about one unit of one subject, or about the upfront cost of one id.
         """
-        raise NotImplementedError
+        return cls(
+            units=join_units([one.units for one in several]),
+            outcomes=join_records([one.outcomes for one in several]),
+            costs=join_costs([one.costs for one in several]),
+            verdicts=join_records([one.verdicts for one in several]),
+            notes=join_records([one.notes for one in several]),
+        )
 
     def to_pandas(self, table: Literal["outcomes", "units", "costs", "verdicts", "notes"] = "outcomes") -> pd.DataFrame:
         """One of the tables as a data frame; options are JSON text."""
-        raise NotImplementedError
+        import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
+
+        if table == "units":
+            return self.units.to_pandas()
+        tables: dict[str, tuple[type[Any], list[Any]]] = {
+            "outcomes": (Outcome, self.outcomes),
+            "costs": (Cost, self.costs),
+            "verdicts": (Verdict, self.verdicts),
+            "notes": (Note, self.notes),
+        }
+        if table not in tables:
+            raise BadOption(f'"{table}" is not a table of results.{nearest(table, [*tables, "units"])}')
+        cls, records = tables[table]
+        return pd.DataFrame(to_rows(cls, records), columns=list(kinds(cls)))

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from assay.core.artefact import SCHEMA, atomic_write
 from assay.core.errors import AssayError, Corrupt, NotFound
 from assay.core.record import arrow_schema, canonical, from_rows, to_rows
 from assay.core.units import Unit, Units
+from assay.core.untyped import pa, parquet
 
 T = TypeVar("T")
 N = TypeVar("N")
@@ -53,26 +51,27 @@ def read_records(path: Path, cls: type[Any], notes: type[Any] | None = None) -> 
     """The records of a file and the notes in its metadata (of class `notes`; empty when not asked for)."""
     table = _read(path, cls)
     try:
-        kept = json.loads((table.schema.metadata or {}).get(NOTES, b"[]")) if notes is not None else []
-        return from_rows(cls, table.to_pylist()), from_rows(notes, kept) if notes is not None else []
+        metadata: dict[bytes, bytes] = table.schema.metadata or {}
+        kept: list[dict[str, Any]] = json.loads(metadata.get(NOTES, b"[]"))
+        return from_rows(cls, table.to_pylist()), [] if notes is None else from_rows(notes, kept)
     except (AssayError, ValueError, TypeError) as error:
         raise Corrupt(f"{path} holds records that break the schema: {error}") from None
 
 
-def _write(path: Path, cls: type[Any], table: pa.Table, extra: dict[bytes, bytes]) -> None:
+def _write(path: Path, cls: type[Any], table: Any, extra: dict[bytes, bytes]) -> None:
     metadata = {TABLE: cls.__name__.encode(), VERSION: str(SCHEMA).encode(), **extra}
     sink = pa.BufferOutputStream()
-    pq.write_table(
+    parquet.write_table(
         table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True, store_schema=True
     )
     atomic_write(Path(path), sink.getvalue().to_pybytes())
 
 
-def _read(path: Path, cls: type[Any]) -> pa.Table:
+def _read(path: Path, cls: type[Any]) -> Any:
     if not Path(path).is_file():
         raise NotFound(f"{path} does not exist.")
     try:
-        table = pq.read_table(pa.BufferReader(Path(path).read_bytes()), page_checksum_verification=True)
+        table = parquet.read_table(pa.BufferReader(Path(path).read_bytes()), page_checksum_verification=True)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
         raise Corrupt(f"{path} is not a whole Parquet file ({error}); it was torn or altered.") from None

@@ -107,8 +107,10 @@ def side_at(
     point_name: str | None,
     rank: Callable[[int], float],
 ) -> Side | str:
-    """The rival at the arm's point of each seed, or the reason why it cannot be had. Of two configurations at exactly the
-    same point the better by `rank` (of a column) is used."""
+    """The rival at the arm's point of each seed, or the reason why it cannot be had.
+
+    Of two configurations at exactly the same point the better by `rank` (of a column) is used.
+    """
     mixes: list[Mix] = []
     for seed, point in zip(seeds, points):
         own = [(i, cell) for i, cell in enumerate(block.cells) if rival.owns(cell) and cell.seed in (seed, SEEDLESS)]
@@ -120,7 +122,10 @@ def side_at(
         if point is None or point_name is None:
             return f"{rival.name} is known at points only, and the arm has none"
         curve = sorted(((cell.point or 0.0, column) for column, cell in own), key=lambda at: (at[0], -rank(at[1])))
-        mix = mix_at(curve, point, rival.name, point_name)
+        distinct = [
+            at for i, at in enumerate(curve) if i == 0 or not math.isclose(at[0], curve[i - 1][0], rel_tol=1e-9)
+        ]
+        mix = mix_at(distinct, point, rival.name, point_name)
         if isinstance(mix, str):
             return mix
         mixes.append(mix)

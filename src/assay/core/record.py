@@ -14,9 +14,8 @@ import types
 import typing
 from typing import Any, Literal, Protocol
 
-import pyarrow as pa
-
 from assay.core.errors import AssayError, BadInput, nearest
+from assay.core.untyped import pa
 
 
 class Record(Protocol):
@@ -76,6 +75,7 @@ def wrong(cls: type[Any], name: str, value: object, expected: str) -> BadInput:
 
 
 def _plain(cls: type[Any], name: str, kind: Kind, value: Any) -> Any:
+    """`value` as a plain Python value, or `BadInput`."""
     if kind.base == "text":
         if not isinstance(value, str):
             raise wrong(cls, name, value, "text")
@@ -96,13 +96,13 @@ def _plain(cls: type[Any], name: str, kind: Kind, value: Any) -> Any:
         if kind.length is not None and len(value) != kind.length:
             raise wrong(cls, name, value, f"a tuple of {kind.length} texts")
         return tuple(value)
-    if not isinstance(value, dict):
-        raise wrong(cls, name, value, "a dictionary that JSON can hold")
     try:
-        canonical(value)
+        made: Any = json.loads(canonical(value))
     except (TypeError, ValueError):
-        raise wrong(cls, name, value, "a dictionary that JSON can hold") from None
-    return value
+        made = None
+    if not isinstance(made, dict):
+        raise wrong(cls, name, repr(value), "a dictionary that JSON can hold")
+    return made  # pyright: ignore[reportUnknownVariableType]
 
 
 def canonical(value: Any) -> str:
@@ -117,8 +117,8 @@ def require_split(cls: type[Any], split: str) -> None:
 
 
 @functools.cache
-def arrow_schema(cls: type[Any]) -> pa.Schema:
-    """The Parquet columns of a record, exact in order, type and nullability."""
+def arrow_schema(cls: type[Any]) -> Any:
+    """The Parquet columns of a record (a pyarrow.Schema), exact in order, type and nullability."""
     arrow = {
         "text": pa.string(),
         "whole": pa.int64(),

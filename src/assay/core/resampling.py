@@ -1,17 +1,18 @@
-"""Intervals and p-values of ratios of sums, by resampling units and seeds. NumPy only; nothing here knows arms or metrics.
+"""Intervals and p-values of ratios of sums, by resampling units and seeds. Nothing here knows arms or metrics.
 
 *Units* (documents, tasks, ...): bootstrap. In each resample the units are drawn with replacement and θ* = Σnum/Σden is
-computed anew; quantities that share a resample are paired. The interval is the percentile interval with its tails moved
-from the normal to Student's t with n−1 degrees of freedom and from 1/n to 1/(n−1), without which it is too narrow for few
-units (Hesterberg 2015, "expanded percentile"). The p-value inverts that interval: it is the level at which the interval
-would just touch 0, with the +1 correction for the finite number of resamples; nothing is centred.
+computed anew; quantities that share a resample are paired. The interval is the percentile interval with its tails
+moved from the normal to Student's t with n−1 degrees of freedom and from 1/n to 1/(n−1), without which it is too narrow
+for few units (Hesterberg 2015, "expanded percentile"). The p-value inverts that interval: 1 − p is the level at which
+it would just touch 0, with the +1 correction for the finite number of resamples; nothing is centred.
 
 *Under 20 units*: t on the linearised ratio, ψ_i = θ + n (num_i − θ den_i) / Σden, whose mean is θ itself: the same
 quantity as the bootstrap's, not the mean of the units' own ratios. *Under 5*: nothing.
 
 *Seeds and units*: in each resample seeds are drawn with replacement too (their deviations enlarged by √(S/(S−1))).
-A percentile of three values cannot reach beyond the three, so the interval is θ ± t se, with the resamples' standard error
-and Satterthwaite's degrees of freedom of its two parts, S−1 for seeds and n−1 for units.
+Percentiles of three seeds cannot reach beyond the three and miss the truth one time in four, so the interval is
+θ ± t·se with the resamples' standard error, and Satterthwaite's degrees of freedom of its parts: S−1 for seeds, n−1
+for units.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from assay.core.untyped import special
 
 Floats = NDArray[np.float64]
 
@@ -45,8 +47,9 @@ class Interval:
 
 def ratios(num: Floats, den: Floats) -> Floats:
     """Σnum / Σden over the first axis; NaN where Σden is 0."""
-    total = den.sum(axis=0)
-    return np.divide(num.sum(axis=0), total, out=np.full(total.shape, np.nan), where=total != 0)
+    total: Floats = den.sum(axis=0)
+    empty: Floats = np.full(total.shape, np.nan)
+    return np.divide(num.sum(axis=0), total, out=empty, where=total != 0)
 
 
 def resampled_ratios(num: Floats, den: Floats, resamples: int, rng: np.random.Generator) -> Floats:
@@ -75,7 +78,7 @@ def influence(num: Floats, den: Floats) -> Floats:
 
 def percentile_interval(draws: Floats, n: int, level: float) -> tuple[float, float]:
     """The expanded percentile interval of resampled values [resamples] over n units."""
-    tail = float(stats.norm.cdf(stats.t.ppf((1 - level) / 2, n - 1) * np.sqrt(n / (n - 1))))
+    tail = float(special.ndtr(special.stdtrit(n - 1, (1 - level) / 2) * np.sqrt(n / (n - 1))))
     lo, hi = np.quantile(draws, [tail, 1 - tail])
     return float(lo), float(hi)
 
@@ -86,15 +89,15 @@ def percentile_p(draws: Floats, n: int) -> float:
     tail = (beyond + 1) / (len(draws) + 1)
     if tail >= 0.5:
         return 1.0
-    return float(2 * stats.t.cdf(stats.norm.ppf(tail) * np.sqrt((n - 1) / n), n - 1))
+    return float(2 * special.stdtr(n - 1, special.ndtri(tail) * np.sqrt((n - 1) / n)))
 
 
 def resamples_needed(n: int, tests: int, alpha: float, least: int, most: int = 100_000) -> int:
     """How many resamples let the smallest attainable p pass Holm's first step among `tests`: at least `least`.
 
-    10,000 serve any n >= 100 with up to some 40 tests; small n and large families need more, and small n make them cheap.
+    10,000 serve 100 units in a family of some 40; fewer units and larger families need more (few units are cheap).
     """
-    tail = float(stats.norm.cdf(stats.t.ppf(alpha / tests / 2, n - 1) * np.sqrt(n / (n - 1))))
+    tail = float(special.ndtr(special.stdtrit(n - 1, alpha / tests / 2) * np.sqrt(n / (n - 1))))
     return int(min(max(least, np.ceil(4 / max(tail, 1e-12))), max(most, least)))
 
 
@@ -103,8 +106,8 @@ def student(value: float, variance: float, freedom: float, level: float) -> tupl
     if variance <= 0:
         return value, value, 1.0 if value == 0 else 0.0
     error = float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    return value - half, value + half, float(2 * stats.t.sf(abs(value) / error, freedom))
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+    return value - half, value + half, float(2 * special.stdtr(freedom, -abs(value) / error))
 
 
 def interval(

@@ -1,4 +1,4 @@
-"""Unit: sums per independent unit, from which every value and interval is computed; `Units`: many of them as columns."""
+"""`Unit`: sums per independent unit, from which every value and interval is computed; `Units`: many, as columns."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from assay.core.errors import BadInput, nearest
 from assay.core.record import arrow_schema, check, kinds, require_split, to_rows, wrong
+from assay.core.untyped import compute, pa
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 UnitKind = Literal["document", "task", "seed", "latent", "item"]
 Texts = str | Sequence[str] | NDArray[Any]
@@ -58,8 +57,8 @@ class Units:
     (2, np.float64(0.375))
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        """Take an Arrow table with the columns of `Unit` (texts plain or dictionary-encoded); raises `BadInput`."""
+    def __init__(self, table: Any) -> None:
+        """Take a pyarrow.Table with the columns of `Unit` (texts plain or dictionary-encoded); raises `BadInput`."""
         self.table = _encoded(table)
         _check_columns(self)
 
@@ -84,9 +83,20 @@ class Units:
         """Build from columns; a single value stands for a whole column. A NaN point means no point."""
         points = np.asarray(np.nan if point is None else point, dtype=np.float64)
         given: dict[str, Any] = {
-            "study": study, "task": task, "arm": arm, "metric": metric, "split": split, "seed": seed, "point": points,
-            "subject": subject, "unit_kind": unit_kind, "unit": unit, "num": num, "den": den, "n_obs": n_obs,
-        }  # fmt: skip
+            "study": study,
+            "task": task,
+            "arm": arm,
+            "metric": metric,
+            "split": split,
+            "seed": seed,
+            "point": points,
+            "subject": subject,
+            "unit_kind": unit_kind,
+            "unit": unit,
+            "num": num,
+            "den": den,
+            "n_obs": n_obs,
+        }
         lengths = {name: np.shape(value)[0] for name, value in given.items() if np.ndim(value)}
         if len(set(lengths.values())) > 1:
             raise BadInput(f"Columns of units differ in length: {lengths}.")
@@ -118,7 +128,7 @@ class Units:
         """A column as NumPy: float64, int64, or objects for texts; a missing point is NaN."""
         column = self.table.column(name)
         if name == "point":
-            column = pc.fill_null(column, float("nan"))
+            column = compute.fill_null(column, float("nan"))
         return column.to_numpy()
 
     def codes(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
@@ -141,9 +151,13 @@ class Units:
                 keep &= index == (texts.index(value) if value in texts else -1)
             else:
                 keep &= self[name] == value
-        return Units(self.table.filter(pa.array(keep)))
+        return self.keep(keep)
 
-    def plain(self) -> pa.Table:
+    def keep(self, rows: NDArray[np.bool_]) -> Units:
+        """The rows where `rows` [len(self)] is true."""
+        return Units(self.table.filter(pa.array(rows)))
+
+    def plain(self) -> Any:
         """The Arrow table with texts as plain strings: what is written to Parquet."""
         return self.table.cast(arrow_schema(Unit))
 
@@ -151,7 +165,7 @@ class Units:
         return self.plain().to_pandas()
 
 
-def _column(field: pa.Field, value: Any, n: int) -> pa.Array:
+def _column(field: Any, value: Any, n: int) -> Any:
     if field.type != pa.string():
         whole = field.type == pa.int64()
         array = np.asarray(value)
@@ -167,10 +181,11 @@ def _column(field: pa.Field, value: Any, n: int) -> pa.Array:
         raise wrong(Unit, field.name, type(value).__name__, "texts only") from None
 
 
-def _encoded(table: pa.Table) -> pa.Table:
+def _encoded(table: Any) -> Any:
     schema = arrow_schema(Unit)
     if table.column_names != schema.names:
-        raise BadInput(f"Units have the columns {', '.join(schema.names)}; these came: {', '.join(table.column_names)}.")
+        came = ", ".join(table.column_names)
+        raise BadInput(f"Units have the columns {', '.join(schema.names)}; these came: {came}.")
     columns: list[Any] = []
     for field in schema:
         column = table.column(field.name)

@@ -1,7 +1,7 @@
 """Every dictionary: one file an architecture, found by listing this folder.
 
-    names() -> ["gated", "pca", ...]        config_class("gated")(d_in=64, d_sae=512, l1_coef=0.5)
-    build(config, rng, sample) -> Dictionary        load(path) -> Dictionary        save(dictionary, folder)
+names() -> ["gated", "pca", ...]        config_class("gated")(d_in=64, d_sae=512, l1_coef=0.5)
+build(config, rng, sample) -> Dictionary        load(path) -> Dictionary        save(dictionary, folder)
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def class_of(arch: str) -> type[Dictionary]:
         raise NotFound(f'"{arch}" is not an architecture.{nearest(arch, names())}')
     module = importlib.import_module(f"{__name__}.{arch}")
     return next(
-        c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Dictionary) and c.__module__ == module.__name__
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, Dictionary) and c.__module__ == module.__name__
     )
 
 

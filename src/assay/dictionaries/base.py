@@ -78,7 +78,10 @@ class Dictionary(nn.Module):
         self.config = config
         d_in, d_sae, d_out = config.d_in, config.d_sae, config.d_out or config.d_in
         require(
-            self.pre_bias is None or d_out == d_in, "d_out", d_out, f"d_in={d_in}, since {self.arch} also subtracts b_dec from x"
+            self.pre_bias is None or d_out == d_in,
+            "d_out",
+            d_out,
+            f"d_in={d_in}, since {self.arch} also subtracts b_dec from x",
         )
         self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).t())  # stored latent-major, seen as [d_in, d_sae]
         self.W_dec = nn.Parameter(torch.zeros(d_sae, d_out))
@@ -176,7 +179,7 @@ class Dictionary(nn.Module):
         """f [..., d_sae] of x [..., d_in]: the dense view of `encode_sparse`, differentiable where gradients are on."""
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             self.check_width(x, self.W_enc.shape[0])
-            rows = x.reshape(-1, x.shape[-1])
+            rows = x.reshape(-1, x.shape[-1]).to(self.W_enc.dtype)
             f = self._dense_codes(rows, training)[0][self.main_code]
         else:
             f = self.encode_sparse(x, training=training).dense()
@@ -292,4 +295,3 @@ def geometric_median(points: Tensor, n_steps: int = 100) -> Tensor:
             return moved
         guess = moved
     return guess
-

@@ -141,7 +141,9 @@ def verify(path: str | Path) -> dict[str, Any]:
     excused = flipped & near_threshold(dictionary, x)
     if bool((flipped & ~excused).any()):
         n = int((flipped & ~excused).sum())
-        raise Corrupt(f"{folder}: {n} of {len(stored)} golden codes switched on or off; the weights are not what was saved.")
+        raise Corrupt(
+            f"{folder}: {n} of {len(stored)} golden codes switched on or off; the weights are not what was saved."
+        )
     both = ~flipped
     scale = float(then.abs().max()) if len(stored) else 1.0
     worst = float(((then - now).abs() * both).max()) / max(scale, 1e-30)
@@ -150,7 +152,9 @@ def verify(path: str | Path) -> dict[str, Any]:
     drift = float((x_hat - golden["x_hat"])[rows].abs().max()) if bool(rows.any()) else 0.0
     drift /= max(float(golden["x_hat"].abs().max()), 1e-30)
     if worst > TOLERANCE or drift > TOLERANCE:
-        raise Corrupt(f"{folder}: golden values differ by {max(worst, drift):.1e} of their scale (allowed {TOLERANCE:g}).")
+        raise Corrupt(
+            f"{folder}: golden values differ by {max(worst, drift):.1e} of their scale (allowed {TOLERANCE:g})."
+        )
     return {
         "path": str(folder),
         "arch": dictionary.arch,

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core.artefact import read_json, sha256_file
+from assay.core.artefact import read_json, sha256_bytes, sha256_file
 from assay.core.errors import BadInput, BadOption, nearest
 from assay.evaluation.entry import ROLES, Entry
 from assay.evaluation.readings import Reading, Readings
 
-WEIGHTS, DOCUMENTS = "weights.safetensors", "documents.json"
+CONFIG, WEIGHTS, DOCUMENTS = "config.json", "weights.safetensors", "documents.json"
 
 
 def provenance(dictionary: Any) -> Mapping[str, Any]:
@@ -32,13 +32,15 @@ def origin(dictionary: Any) -> str:
 
 
 def subject_of(entry: Entry) -> str:
-    """16 hex digits that name the artefact: of its weights file where there is one, else of its tensors."""
+    """16 hex digits that name the artefact, its options included (raw coordinates of any k have the same weights)."""
     if entry.subject:
         return entry.subject
     path = getattr(entry.dictionary, "path", None)
-    if path is not None and (Path(path) / WEIGHTS).is_file():
-        return sha256_file(Path(path) / WEIGHTS)[:16]
-    digest = hashlib.sha256(f"{type(entry.dictionary).__qualname__} {entry.arm} {entry.seed} {entry.options}".encode())
+    if path is not None and (Path(path) / WEIGHTS).is_file() and (Path(path) / CONFIG).is_file():
+        return sha256_bytes("".join(sha256_file(Path(path) / name) for name in (CONFIG, WEIGHTS)).encode())[:16]
+    config = getattr(entry.dictionary, "config", "")
+    named = f"{type(entry.dictionary).__qualname__} {entry.arm} {entry.seed} {dict(entry.options)} {config}"
+    digest = hashlib.sha256(named.encode())
     state = entry.dictionary.state_dict() if isinstance(entry.dictionary, torch.nn.Module) else {}
     for name, tensor in sorted(state.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -138,7 +140,7 @@ def finite(reading: Reading, readings: Readings) -> None:
 
 
 def varied(spread: Tensor, readings: Readings) -> None:
-    """Raises `BadInput` where a site carries the same vector at every token, so that there is no variance to explain."""
+    """Raises `BadInput` where a site carries the same vector at every token: there is no variance to explain."""
     if float(spread.sum()) == 0:
         raise BadInput(
             f"The activations at {readings.site} are the same for every token; there is nothing to explain. "
@@ -169,19 +171,17 @@ def ablation_alarms(losses: Mapping[str, float], place: str) -> list[str]:
     return found
 
 
-def models(entries: Sequence[Entry], model: Any | None) -> list[str]:
-    """An alarm for each other model that a dictionary says it was trained on."""
-    if model is None:
+def models(entries: Sequence[Entry], model_hash: str | None) -> list[str]:
+    """An alarm for each dictionary that says it was trained on a model of other weights."""
+    if model_hash is None:
         return []
-    found = dict[str, None]()
-    for entry in entries:
-        known = provenance(entry.dictionary)
-        theirs, hashed = known.get("model"), known.get("model_hash")
-        if hashed is not None and hashed != model.weights_hash():
-            found[
-                f"A dictionary of arm {entry.arm} was trained on {theirs}, whose weights differ from {model.name}'s."
-            ] = None
-    return list(found)
+    known = [(entry.arm, provenance(entry.dictionary)) for entry in entries]
+    found = [
+        f"A dictionary of arm {arm} was trained on {said.get('model')}, whose weights are not those of this model."
+        for arm, said in known
+        if said.get("weights_hash") not in (None, model_hash)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def no_language(model: Any | None, store: Any | None, language: bool) -> str | None:
@@ -189,24 +189,28 @@ def no_language(model: Any | None, store: Any | None, language: bool) -> str | N
     if store is not None:
         return "Activations on disk were evaluated; the loss needs the model that they came from."
     if not getattr(model, "is_causal_lm", False):
-        return f"{getattr(model, 'name', 'The model')} is an encoder and predicts no next token, so it has no loss to recover."
+        name = getattr(model, "name", "The model")
+        return f"{name} is an encoder and predicts no next token, so it has no loss to recover."
     return None if language else "Loss metrics were switched off."
 
 
-def rivals(roles: Mapping[str, str], alone: bool) -> tuple[str, ...]:
-    """Against which roles methods are judged: baselines, or controls where there are none.
+def judged(roles: Mapping[str, str], alone: bool) -> bool:
+    """Whether verdicts can be had: a method beside a baseline.
 
-    Raises `BadOption` where nothing stands beside the methods, unless `alone`.
+    Raises `BadOption` where neither a baseline nor a control stands beside the methods, unless `alone`.
     """
     present = set(roles.values())
-    if "method" not in present:
-        return ()
-    for role in ("baseline", "control"):
-        if role in present:
-            return (role,)
-    if alone:
-        return ()
-    raise BadOption(
-        "No baseline stands beside these dictionaries, so nothing can be said of their worth; add one (another "
-        "architecture, or the controls pca, raw, random), or say that they are measured alone."
-    )
+    if "method" in present and not present & {"baseline", "control"} and not alone:
+        raise BadOption(
+            "No baseline stands beside these dictionaries, so nothing can be said of their worth; add one (another "
+            "architecture, or the controls pca, raw, random), or say that they are measured alone."
+        )
+    return {"method", "baseline"} <= present
+
+
+def unjudged(roles: Mapping[str, str]) -> list[str]:
+    """An alarm where there are methods but no baseline to judge them against."""
+    present = set(roles.values())
+    if "method" not in present or "baseline" in present:
+        return []
+    return ["No arm is a baseline, so there are numbers but no verdict."]

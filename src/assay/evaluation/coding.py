@@ -48,7 +48,8 @@ def encode(dictionary: Any, x: Tensor, *, training: bool = False) -> Codes:
         part = Codes.of(dictionary.encode(x[start : start + rows], **options))
         parts.append(Codes(part.row + start, part.latent, part.value, part.shape))
     shape = (x.shape[0], parts[0].shape[1] if parts else n_latents(dictionary) or 0)
-    return Codes(*(torch.cat([getattr(p, name) for p in parts]) for name in ("row", "latent", "value")), shape)
+    row, latent, value = (torch.cat([getattr(p, name) for p in parts]) for name in ("row", "latent", "value"))
+    return Codes(row, latent, value, shape)
 
 
 @torch.no_grad()

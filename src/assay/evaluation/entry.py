@@ -13,8 +13,8 @@ class Coder(Protocol):
     """What evaluation asks of a dictionary; any object with these two is measured, in raw activation space.
 
     Read where present: `encode_sparse(x) -> Codes`, `encode(x, training=True)`, `arch`, `config.d_in`, `config.d_sae`,
-    `W_dec`, `path` (with `weights.safetensors` and `documents.json`, the ids of its training documents), and `provenance`,
-    a mapping with `site`, `model`, `model_hash`, `document_ids`, `cost` (fields of `core.outcome.Cost`).
+    `W_dec`, `path` (with `weights.safetensors` and `documents.json`, the ids of its training documents), and
+    `provenance`, a mapping with `site`, `model`, `weights_hash`, `document_ids`, `cost` (of `core.outcome.Cost`).
     """
 
     def encode(self, x: Any) -> Any: ...

@@ -29,7 +29,7 @@ class Evaluation(Results):
         return list(self.run.get("alarms", []))
 
     def save(self, folder: Path | str) -> None:
-        """Write all files of `evaluation.files`, each atomically; raises `BadOption` where results already lie there."""
+        """Write all files of `evaluation.files`, each atomically; raises `BadOption` where results already lie."""
         super().save(folder)
         for name, table in ((EXAMPLES, self.examples), (HISTOGRAM, self.histogram)):
             buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Top activating contexts of some latents of every dictionary, read back from the documents in which they fire hardest."""
+"""Top activating contexts of some latents of each dictionary, read back from the documents that make them fire most."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class Showing:
     n_latents: int = 20
     n_contexts: int = 8
     window: int = 12
+
+
+DEFAULT_SHOWING = Showing()
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,8 @@ def histogram(measurements: Sequence[Measurement]) -> pa.Table:
 def pieces(tokenizer: Any) -> Callable[[int], str]:
     """Token id -> the text it adds inside a sentence, its leading space included. Without a tokenizer: `#17 `.
 
-    The text is what decoding gains when the token follows a plain word, which is right for byte-level, SentencePiece and
-    WordPiece vocabularies alike.
+    The text is what decoding gains when the token follows a plain word, which is right for byte-level, SentencePiece
+    and WordPiece vocabularies alike.
     """
     if tokenizer is None:
         return lambda token: f"#{token} "

@@ -1,6 +1,6 @@
 """The model's own losses: clean, with the site ablated, and with a reconstruction in its place.
 
-Everywhere the kept positions are changed and special tokens and padding pass untouched. A loss is counted where its target is a kept token.
+Kept positions are changed; special tokens and padding pass untouched. A loss is counted where its target is kept.
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ class Speaker:
         return TOLERANCE_NATS.get(self.model.dtype, HALF_TOLERANCE_NATS) * longer
 
     def _counted(self, reading: Reading) -> Tensor:
+        assert reading.ids is not None
         losses = token_losses(self.model, reading.ids, reading.mask)
         return losses[targets(reading)].double().cpu()
 
 
 def targets(reading: Reading) -> Tensor:
     """bool [batch, pos - 1]: losses that are counted, those of kept tokens that follow another token."""
-    assert reading.keep is not None and reading.mask is not None
+    assert reading.keep is not None
+    assert reading.mask is not None
     return reading.keep[:, 1:] & reading.mask[:, :-1].bool()
 
 

@@ -23,7 +23,7 @@ JUDGED = ("fvu", "loss_recovered_zero", "gamma")  # the metrics that verdicts sp
 
 
 def declared(no_language: str | None) -> list[Metric]:
-    """The metrics of an evaluation, with their direction; `no_language`: why those that need a language model are null."""
+    """The metrics of an evaluation and their direction; `no_language`: why those that need a loss are null."""
     return [
         Metric(name="fvu", better="lower"),
         Metric(name="loss_recovered_zero", better="higher", why_null=no_language),
@@ -41,7 +41,7 @@ def declared(no_language: str | None) -> list[Metric]:
 class Measurement:
     """One dictionary under measurement.
 
-    `ratios`: metric -> sums per document; `firing`: validation and test counts; `encode_seconds` over `n_tokens` tokens.
+    `ratios`: metric -> sums per document; `firing`: validation and test counts; `encode_seconds` over `n_tokens`.
     """
 
     entry: Entry

@@ -1,7 +1,7 @@
 """The evaluation documents, read once and handed on in batches of whole documents.
 
-A `Reading` holds the kept rows (text tokens; special ones and padding are left out) of some documents. Two things can be read: a model
-over whole, never packed, sequences (`Live`), or activations on disk (`Stored`). Both know the same table of tokens.
+A `Reading` holds the kept rows (text tokens; special ones and padding are left out) of some documents. Two things can
+be read: a model over whole, never packed, sequences (`Live`), or activations on disk (`Stored`).
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Readings:
     width: int
     context: int | None = None
     model_name: str = ""
+    model_hash: str | None = None
 
     def __init__(self, rule: Splitting) -> None:
         self.rule = rule
@@ -143,7 +144,7 @@ class Readings:
 
 
 def packets(lengths: np.ndarray, order: np.ndarray, budget: int, padded: bool) -> Iterator[np.ndarray]:
-    """Cut `order` into runs whose tokens (with padding to the longest, if `padded`) fit the budget; one document at least."""
+    """Cut `order` into runs whose tokens (padded to the longest, if `padded`) fit the budget; one document at least."""
     run: list[int] = []
     total = longest = 0
     for index in order:
@@ -181,6 +182,7 @@ class Live(Readings):
         self.table = self.blocks.table
         self.context = self.blocks.context
         self.model_name = str(model.name)
+        self.model_hash = model.weights_hash()
         self.batch_tokens = batch_tokens
 
     def notes(self) -> list[str]:
@@ -227,6 +229,7 @@ class Live(Readings):
         from assay.models import read
 
         for reading in self.sequences(documents):
+            assert reading.ids is not None
             h = read(self.model, reading.ids, reading.mask, [self.site])[self.site]
             yield with_activations(reading, h)
 
@@ -247,7 +250,8 @@ class Stored(Readings):
         self.batch_tokens = batch_tokens
         manifest = getattr(store, "manifest", {})
         self.packed = bool(manifest.get("packed", False))
-        self.model_name = str(manifest.get("model", "") or "")
+        self.model_name = str(manifest.get("model") or "")
+        self.model_hash = manifest.get("weights_hash")
 
     def alarms(self) -> list[str]:
         packed = "These activations were harvested from packed blocks, in which a document sees its neighbours: its "
@@ -272,4 +276,5 @@ class Stored(Readings):
         """x [n, d] of the given rows, from a store or from any source of rows."""
         if hasattr(self.store, "gather"):
             return self.store.gather(self.site, rows).float()
-        return self.store.fetch(rows, [self.site])[self.site].float()
+        ascending, place = np.unique(rows, return_inverse=True)
+        return self.store.fetch(ascending, [self.site])[self.site][torch.from_numpy(place)].float()

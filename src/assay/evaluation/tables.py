@@ -18,8 +18,8 @@ from assay.evaluation.readings import TEST, VALIDATION, Readings
 from assay.metrics.sparsity import DENSE_ABOVE
 
 NO_INTERVAL = (
-    "A count over all latents on all N tokens of the split: it is exact for this dictionary on this text, and which latents "
-    "never fire does not average over documents."
+    "A count over all latents on all N tokens of the split: it is exact for this dictionary on this text, and which "
+    "latents never fire does not average over documents."
 )
 
 
@@ -37,7 +37,7 @@ def options_of(entry: Entry) -> dict[str, Any]:
 
 
 def units(measurements: Sequence[Measurement], readings: Readings, study: str, task: str) -> Units:
-    """One row a document, metric and dictionary, of both splits. Documents without a term (no counted target) give none."""
+    """One row a document, metric and dictionary, of both splits; none for a document without a counted target."""
     parts: list[Units] = []
     for m in measurements:
         point = point_of(m, readings)
@@ -88,10 +88,11 @@ def cost(measurement: Measurement, readings: Readings) -> Cost:
     if recorded is None:
         known = checks.provenance(entry.dictionary).get("cost")
         names = {f.name for f in dataclasses.fields(Cost)}
-        plain = {k: v for k, v in known.items() if k in names} if isinstance(known, Mapping) else {}
+        plain: dict[str, Any] = {k: v for k, v in known.items() if k in names} if isinstance(known, Mapping) else {}
         if "includes" in plain:
             plain["includes"] = tuple(plain["includes"])
-        recorded = Cost(**({"id": f"{entry.arm}-{measurement.subject}", "access": "activations"} | plain))
+        own: dict[str, Any] = {"id": f"{entry.arm}-{measurement.subject}", "access": "activations"}
+        recorded = Cost(**(own | plain))
     n = max(len(readings.chosen), 1)
     path = getattr(entry.dictionary, "path", None)
     weights = Path(path) / checks.WEIGHTS if path is not None else None
@@ -105,9 +106,7 @@ def cost(measurement: Measurement, readings: Readings) -> Cost:
     )
 
 
-def shares(
-    measurement: Measurement, readings: Readings, study: str, task: str, standing: Arm, point: float | None
-) -> list[Outcome]:
+def shares(measurement: Measurement, readings: Readings, study: str, task: str, standing: Arm) -> list[Outcome]:
     """Dead and dense shares on both splits; `n_units` latents, `n_obs` tokens."""
     if measurement.firing is None:
         return []
@@ -137,7 +136,7 @@ def shares(
                     seed=standing.seed,
                     split=readings.rule.names[side],
                     point_name=standing.point_name,
-                    point=point,
+                    point=point_of(measurement, readings),
                     subject=measurement.subject,
                     options=dict(standing.options),
                     cost=standing.cost,

@@ -1,6 +1,6 @@
 """The n documents in which each latent fires hardest, kept while the documents stream by.
 
-Rank is by |f|; one place a document (its peak), so that n contexts are n documents. Memory is d_sae x n whatever the text.
+Rank is by |f|; one place a document (its peak), so that n contexts are n documents. Memory is d_sae x n for any text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from assay.kernels import Codes
 
 
 class Tops:
-    """`height` float32, `document`, `position` int64, all [d_sae, n], the largest |f| first; document -1 where there is none."""
+    """`height` float32, `document`, `position` int64, all [d_sae, n], the largest |f| first; -1 where there is none."""
 
     def __init__(self, d_sae: int, n: int) -> None:
         self.n = n

@@ -26,7 +26,7 @@ def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
     latents: list[Tensor] = []
     values: list[Tensor] = []
     floor = 0.0  # BatchTop: no pair at or below this key can be among the B * k largest
-    for start in range(0, B, rows_per_block):
+    for start in range(0, max(B, 1), rows_per_block):  # an empty batch is one empty block
         u = x[start : start + rows_per_block] @ W_enc
         if isinstance(selection, Top):
             row, latent = _top(keys(u, selection), selection.k)
@@ -79,9 +79,7 @@ def decode(codes: Codes, W_dec: Tensor) -> Tensor:
 def cotangent(codes: Codes, g: Tensor, W_dec: Tensor) -> Tensor:
     with torch.enable_grad():
         weight = torch.zeros_like(codes.value, dtype=W_dec.dtype).requires_grad_()
-        bag = F.embedding_bag(
-            codes.latent, W_dec.detach(), codes.pointers[:-1], mode="sum", per_sample_weights=weight
-        )
+        bag = F.embedding_bag(codes.latent, W_dec.detach(), codes.pointers[:-1], mode="sum", per_sample_weights=weight)
         return torch.autograd.grad(bag, weight, g)[0]
 
 
@@ -89,9 +87,7 @@ def accumulate(codes: Codes, g: Tensor) -> Tensor:
     order = torch.argsort(codes.latent, stable=True)  # stable: sums run in row order on every run
     counts = torch.bincount(codes.latent, minlength=codes.shape[1])
     offsets = counts.cumsum(0) - counts
-    return F.embedding_bag(
-        codes.row[order], g, offsets, mode="sum", per_sample_weights=codes.value[order].to(g.dtype)
-    )
+    return F.embedding_bag(codes.row[order], g, offsets, mode="sum", per_sample_weights=codes.value[order].to(g.dtype))
 
 
 def update(

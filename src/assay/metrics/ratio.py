@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Terms = tuple[Tensor, Tensor]  # numerator [n], denominator [n], float64
@@ -40,7 +42,7 @@ class Ratio:
         self.den.index_add_(0, where, terms[1].double().cpu())
         self.n_obs.index_add_(0, where, torch.ones_like(where))
 
-    def value(self, documents: Sequence[int] | Tensor | None = None) -> float:
+    def value(self, documents: Sequence[int] | NDArray[np.int64] | Tensor | None = None) -> float:
         """The metric over the given documents, or over all."""
         chosen = slice(None) if documents is None else torch.as_tensor(documents, dtype=torch.int64)
         return divided(float(self.num[chosen].sum()), float(self.den[chosen].sum()))

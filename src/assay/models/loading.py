@@ -39,8 +39,8 @@ def load(name_or_path: str | Path, *, device: str = "cpu", dtype: str = "float32
 
     `name_or_path`: `storyworld` (ships with assay), a local folder, or a name on the Hugging Face Hub, which is fetched
     once and then found in the cache. `offline=True`, or HF_HUB_OFFLINE=1, looks in the cache alone. Raises `NotFound`
-    for an unknown name or folder, `Unreachable` without a network, `Corrupt` for a torn file, `BadInput` for a model that
-    cannot be used: one with code of its own, with pickled weights, or with an encoder and a decoder.
+    for an unknown name or folder, `Unreachable` without a network, `Corrupt` for a torn file, `BadInput` for a model
+    that cannot be used: one with code of its own, with pickled weights, or with an encoder and a decoder.
     """
     place, torch_dtype = _device(device), _dtype(dtype)
     name = str(name_or_path)

@@ -38,8 +38,8 @@ STREAM_WIDE = frozenset({"resid_pre", "attn_out", "resid_mid", "mlp_in", "mlp_ou
 class Tap:
     """A side of a module.
 
-    `in`: what this module alone reads. `out`: what it returns. `stream`: what it reads and the block also adds to later,
-    as one and the same tensor, so that an edit has to be written into that tensor.
+    `in`: what this module alone reads. `out`: what it returns. `stream`: what it reads and the block also adds to
+    later, as one and the same tensor, so that an edit has to be written into that tensor.
     """
 
     path: str

@@ -74,7 +74,9 @@ class Picture:
         atomic_write(folder / f"{self.name}.svg", self._svg(_LIGHT).encode())
         buffer = io.BytesIO()
         with matplotlib.rc_context(_RC):
-            self._figure(_LIGHT).savefig(buffer, format="png", dpi=160, facecolor=_LIGHT["card"], metadata={"Software": None})
+            self._figure(_LIGHT).savefig(
+                buffer, format="png", dpi=160, facecolor=_LIGHT["card"], metadata={"Software": None}
+            )
         atomic_write(folder / f"{self.name}.png", buffer.getvalue())
 
     def _figure(self, palette: Palette) -> Figure:

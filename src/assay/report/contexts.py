@@ -42,7 +42,9 @@ def contexts(saved: Saved, looks: dict[str, Look]) -> Html:
         shown = [_latent(i, sorted(found[i], key=lambda e: e["rank"])[:CONTEXTS]) for i in spread_out(found)]
         at = f"at L0 {number(l0[subject], 'count')}" if l0.get(subject) is not None else ""
         name = key(arm, looks[arm]) if arm in looks else escape(arm)
-        summary = tag("summary", name, " ", tag("span", f"{at}, {len(shown)} of {len(found)} saved latents", class_="quiet"))
+        summary = tag(
+            "summary", name, " ", tag("span", f"{at}, {len(shown)} of {len(found)} saved latents", class_="quiet")
+        )
         boxes.append(tag("details", summary, *shown, open=not boxes))
     return join(boxes)
 
@@ -69,7 +71,9 @@ def context(example: dict[str, Any], peak: float) -> Html:
     tokens, values = example["tokens"][:MAX_TOKENS], example["values"][:MAX_TOKENS]
     top = max(values, key=abs, default=0.0)
     pieces = [token(text, value, peak) for text, value in zip(tokens, values, strict=True)]
-    return tag("p", tag("span", number(top, "count"), class_="top"), tag("span", *pieces, class_="text"), class_="context")
+    return tag(
+        "p", tag("span", number(top, "count"), class_="top"), tag("span", *pieces, class_="text"), class_="context"
+    )
 
 
 def token(text: str, value: float, peak: float) -> Html:

@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from assay.core.outcome import Verdict
+from assay.core.resampling import FEWEST_SEEDS
 from assay.report.saved import Saved, Setting
 from assay.report.words import WORDS, family, number, signed
 from assay.report.words import metric as describe
 
 MAIN = ("loss_recovered_zero", "loss_recovered_mean", "delta_loss", "fvu", "gamma")
-SEEDS_FOR_ARCHITECTURE = 3
 
 
 def speaks_of_architecture(verdict: Verdict) -> bool:
     """Whether seeds were resampled too, so that the verdict is about the recipe; else it is about these trained weights."""
-    return verdict.n_seeds >= SEEDS_FOR_ARCHITECTURE
+    return verdict.n_seeds >= FEWEST_SEEDS
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Finding:
     def scope(self) -> str:
         scopes = {speaks_of_architecture(v) for v in self.verdicts}
         if len(scopes) == 2:
-            return "partly of architectures, partly of these dictionaries"
-        return "of architectures" if scopes == {True} else "of these dictionaries"
+            return "partly of the architectures, partly of these dictionaries alone"
+        return "of the architectures" if scopes == {True} else "of these dictionaries"
 
     def counts(self) -> dict[str, list[Verdict]]:
         by_word: dict[str, list[Verdict]] = {}
@@ -109,7 +109,7 @@ def lede(saved: Saved) -> list[str]:
         return ["The folders hold no outcomes, so there is nothing to judge yet."]
     first = saved.settings[0]
     rows = [row for row in first.rows if row.arm in learned]
-    dictionaries = len({(row.arm, row.subject or row.seed, row.point) for row in rows if row.seed is not None}) or len(rows)
+    dictionaries = sum(row.seed is not None for row in rows) or len(rows)
     seeds = max((row.n_seeds for row in first.rows), default=1)
     parts = [
         f"{count(dictionaries, 'dictionary', 'dictionaries')} ({_list(learned)}"
@@ -120,7 +120,7 @@ def lede(saved: Saved) -> list[str]:
     units = [o for row in first.rows for o in row.cells.values() if o.n_units and "documents" in o.over]
     if units:
         most = max(units, key=lambda o: o.n_units)
-        tokens = max((o.n_obs for o in units if o.n_units == most.n_units), default=0)
+        tokens = max((o.n_obs // max(o.n_seeds, 1) for o in units if o.n_units == most.n_units), default=0)
         parts.append(f"measured on {most.n_units:,} documents" + (f" ({tokens:,} tokens)" if tokens else ""))
     return [f"{', '.join(parts)}: {where}."]
 

@@ -54,8 +54,8 @@ def table(
     """A table in a box that scrolls sideways on a narrow screen. Cells that are `<td>`/`<th>` already stay as they are."""
     top = tag("thead", tag("tr", *(_cell(cell, "th", scope="col") for cell in head)))
     body = tag("tbody", *(row if isinstance(row, Html) else tag("tr", *map(_cell, row)) for row in rows))
-    inner = tag("table", tag("caption", caption) if caption is not None else Html(""), top, body, class_=class_)
-    return tag("div", inner, class_="scroll", tabindex="0", role="region")
+    inner = tag("table", tag("caption", caption) if caption is not None else Html(""), top, body)
+    return tag("div", inner, class_=f"scroll {class_ or ''}".strip(), tabindex="0", role="region")
 
 
 def _cell(content: object, name: str = "td", **attributes: object) -> Html:

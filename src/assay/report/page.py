@@ -29,7 +29,9 @@ NO_PICTURE = {
 }
 
 
-def build(folders: Sequence[Path | str], out: Path | str, title: str | None = None, *, picture_files: bool = True) -> Path:
+def build(
+    folders: Sequence[Path | str], out: Path | str, title: str | None = None, *, picture_files: bool = True
+) -> Path:
     """Write `out`/report.html about the results in `folders`, and its pictures as files in `out`/pictures; return the page's path.
 
     `out` may also name the page itself (a path that ends in .html). Raises `NotFound` or `Corrupt` for folders without readable results.
@@ -97,15 +99,21 @@ def _headline(saved: Saved, found: list[Finding], appearance: dict[str, Look]) -
         )
         return paragraph(tag("b", "No verdict: "), f"{why}. The numbers below stand without one.", class_="lede")
     main = [f for f in found if f.role == "method"] or found
-    several = len(saved.settings) > 1
+    cards: dict[tuple[int, str, str, str], list[Finding]] = {}
+    for f in main:
+        cards.setdefault((id(f.setting), f.arm, f.baselines, f.scope), []).append(f)
     items: list[Html] = []
-    for finding in main:
-        name = key(finding.arm, appearance[finding.arm]) if finding.arm in appearance else escape(finding.arm)
-        clauses = join([join([tables.pill(word), " ", where]) for word, where in finding.clauses()], "; ")
-        place = f" ({finding.setting.title})" if several else ""
-        says = [name, f" against {finding.baselines} on ", tag("b", describe(finding.metric).label), place, ": ", clauses]
-        items.append(join([paragraph(*says), paragraph(f"Speaks {finding.scope}.", class_="quiet")]))
+    for (_, arm, baselines, scope), same in cards.items():
+        name = key(arm, appearance[arm]) if arm in appearance else escape(arm)
+        place = tag("span", f" on {same[0].setting.title}", class_="quiet") if len(saved.settings) > 1 else ""
+        head = tag("h3", name, f" against {baselines}, the strongest baseline", place)
+        lines = [join([tag("dt", describe(f.metric).label), tag("dd", _clauses(f))]) for f in same]
+        items.append(join([head, tag("dl", *lines), paragraph(f"These verdicts speak {scope}.", class_="quiet")]))
     return listing(items, class_="findings")
+
+
+def _clauses(finding: Finding) -> Html:
+    return join([join([tables.pill(word), " ", where]) for word, where in finding.clauses()], "; ")
 
 
 def _care(saved: Saved) -> Html:
@@ -129,11 +137,31 @@ def _pareto(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> 
 
 
 def _gamma(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> Html:
-    figures: list[Html] = []
+    """γ against L0 beside what the picture says in words."""
+    parts: list[Html] = []
     for number_, setting in enumerate(saved.settings):
-        figures += [*_heading(saved, setting), _against(setting, "gamma", f"gamma-{number_}", appearance, drawn, line=1.0)]
-    intro = "γ = E‖x̂‖² / E[x̂·x]. On the dotted line at 1 a reconstruction has the right length; below it, it is too short."
-    return join([paragraph(intro), tag("div", *figures, class_="pictures")]) if figures else paragraph("γ was not measured.")
+        figure = _against(setting, "gamma", f"gamma-{number_}", appearance, drawn, line=1.0)
+        lines = [sentence for arm in appearance if (sentence := bias(setting, arm))]
+        reading = tag("div", listing(lines), class_="reading") if lines else Html("")
+        parts += [*_heading(saved, setting), tag("div", figure, reading, class_="pictures")]
+    intro = (
+        "γ = E‖x̂‖² / E[x̂·x]. On the dotted line at 1 a reconstruction has the right length; below it, it is too short."
+    )
+    return join([paragraph(intro), *parts]) if parts else paragraph("γ was not measured.")
+
+
+def bias(setting: Setting, arm: str) -> str:
+    """The range of γ of one arm and at how many of its sparsities the interval lies below, around or above 1."""
+    cells = [row.cells["gamma"] for row in setting.pooled() if row.arm == arm and row.value("gamma") is not None]
+    if not cells:
+        return ""
+    found = sorted(o.value for o in cells if o.value is not None)
+    span = number(found[0], 3) + (f" to {number(found[-1], 3)}" if len(found) > 1 else "")
+    below = sum(o.hi is not None and o.hi < 1 for o in cells)
+    above = sum(o.lo is not None and o.lo > 1 for o in cells)
+    around = sum(o.lo is not None and o.hi is not None and o.lo <= 1 <= o.hi for o in cells)
+    said = [f"{word} at {n}" for word, n in (("below 1", below), ("its interval holds 1", around), ("above 1", above)) if n]
+    return f"{arm}: γ {span}; {', '.join(said)} of {count(len(cells), 'sparsity', 'sparsities')}." if said else f"{arm}: γ {span}; no interval."
 
 
 def _values(setting: Setting, name: str) -> int:
@@ -145,15 +173,18 @@ def _against(
 ) -> Html:
     """One metric against L0 as a figure, or the sentence that says why there is none."""
     rows = setting.pooled()
-    lines = curves(rows, [row for row in setting.rows if row not in rows], name)
+    lines = curves(rows, setting.singles(), name)
     if not lines:
-        reasons = list(dict.fromkeys(o.why_null for row in rows if (o := row.cells.get(name)) is not None and o.why_null))
+        reasons = list(
+            dict.fromkeys(o.why_null for row in rows if (o := row.cells.get(name)) is not None and o.why_null)
+        )
         why = ": " + " ".join(reasons) if reasons else ": it was not measured, or no L0 was."
         sentence = NO_PICTURE.get(name, f"{describe(name).label} cannot be drawn") + why
         return tag("figure", tag("figcaption", sentence))
     picture, outside = against_l0(file, name, lines, appearance, line)
     drawn.append(picture)
-    said = f"{describe(name).label} against L0."
+    label = describe(name).label
+    said = f"{label[0].upper()}{label[1:]} against L0." if name != "gamma" else "γ against L0."
     if outside:
         hidden = [f"{c.arm} ({number(min(c.y), 3)} to {number(max(c.y), 3)})" for c in lines if c.arm in outside]
         said += f" The frame is fitted to what was learned; partly or wholly outside it: {', '.join(hidden)}."
@@ -173,7 +204,9 @@ def _verdicts(saved: Saved, appearance: dict[str, Look]) -> Html:
     for setting in saved.settings:
         parts += _heading(saved, setting)
         if setting.verdicts:
-            parts.append(tables.verdicts(setting, appearance))
+            sentences = listing(v.sentence for v in setting.verdicts)
+            summary = tag("summary", "The same in sentences")
+            parts += [tables.verdicts(setting, appearance), tag("details", summary, sentences)]
         else:
             parts.append(paragraph("Nothing was compared here, so there is no verdict."))
         left = not_compared(setting, saved.roles)
@@ -188,8 +221,8 @@ def _arms(saved: Saved, appearance: dict[str, Look]) -> Html:
     for number_, setting in enumerate(saved.settings):
         rows = setting.pooled()
         parts += [*_heading(saved, setting), tables.arms(setting, rows, saved, appearance, f"n{number_}")]
-        singles = [row for row in setting.rows if row not in rows]
-        if any(row.n_seeds > 1 for row in rows) and singles:
+        singles = setting.singles()
+        if singles:
             summary = tag("summary", f"The {len(singles)} dictionaries one by one")
             parts.append(tag("details", summary, tables.arms(setting, singles, saved, appearance, f"s{number_}")))
     return join(parts) if parts else paragraph("The folders hold no outcomes.")
@@ -197,7 +230,9 @@ def _arms(saved: Saved, appearance: dict[str, Look]) -> Html:
 
 def _frequencies(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> Html:
     subjects = middle_subjects(saved)
-    found = {arm: saved.histogram[arm, subject] for arm, subject in subjects.items() if (arm, subject) in saved.histogram}
+    found = {
+        arm: saved.histogram[arm, subject] for arm, subject in subjects.items() if (arm, subject) in saved.histogram
+    }
     alive = [f for values in found.values() for f in values if f > 0]
     if not alive:
         return paragraph("No firing frequencies were saved.")
@@ -211,7 +246,9 @@ def _frequencies(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]
         picture = firing(f"frequency-{place}", arm, look, values, edges, top * 1.08)
         drawn.append(picture)
         at = f" at L0 {number(l0[subjects[arm]], 'count')}" if l0.get(subjects[arm]) is not None else ""
-        figures.append(tag("figure", picture.inline(), tag("figcaption", key(arm, look), f"{at}, {len(values):,} latents")))
+        figures.append(
+            tag("figure", picture.inline(), tag("figcaption", key(arm, look), f"{at}, {len(values):,} latents"))
+        )
     intro = (
         "Share of latents by how often they fire (log scale), for the middle sparsity of each arm. "
         "Latents that never fired stand apart at the left; those right of 10 % are dense."
@@ -226,7 +263,7 @@ def _contexts(saved: Saved, appearance: dict[str, Look]) -> Html:
     intro = [
         "The strongest activations of some latents, for the middle sparsity of each arm. The latents are spread evenly over firing "
         "frequency among those saved; none was picked by hand. Shade is the share of the latent’s largest activation: ",
-        tag("span", tag("b", " positive ", class_="h6"), " ", tag("b", " negative ", class_="n6"), class_="context-key"),
+        tag("span", tag("b", "positive", class_="h6"), " ", tag("b", "negative", class_="n6"), class_="context-key"),
         " (signed codes only).",
     ]
     return join([paragraph(*intro), boxes])
@@ -242,7 +279,13 @@ def _training(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -
         if any(name in tick for ticks in runs.values() for run in ticks for tick in run):
             picture = along_training(f"training-{name}", name, ordered, appearance)
             drawn.append(picture)
-            figures.append(tag("figure", picture.inline(), tag("figcaption", f"{describe(name).label} on training batches, a line a run.")))
+            figures.append(
+                tag(
+                    "figure",
+                    picture.inline(),
+                    tag("figcaption", f"{describe(name).label} on training batches, a line a run."),
+                )
+            )
     lines = [sentence for arm, ticks in ordered.items() if (sentence := settled(arm, ticks))]
     intro = "A curve that still moves at its end belongs to a run that had not converged: its numbers refute nothing."
     return join([paragraph(intro), tag("div", *figures, class_="pictures"), listing(lines, class_="quiet")])
@@ -269,4 +312,6 @@ def _definitions(saved: Saved) -> Html:
     present = sorted({family(o.metric) for o in saved.results.outcomes}, key=metric_order)
     metrics = {describe(name).label: describe(name).meaning for name in present if describe(name).meaning}
     parts = [tag("h3", "Metrics"), words_of(metrics)] if metrics else []
-    return join([*parts, tag("h3", "Words of a verdict"), words_of(WORDS), tag("h3", "How to read them"), words_of(IDEAS)])
+    return join(
+        [*parts, tag("h3", "Words of a verdict"), words_of(WORDS), tag("h3", "How to read them"), words_of(IDEAS)]
+    )

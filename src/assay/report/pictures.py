@@ -18,7 +18,7 @@ from assay.report.words import number
 
 WIDE = (5.4, 3.9)
 SMALL = (2.9, 1.95)
-NEVER = -0.7  # where dead latents stand, in decades left of the rarest that fires
+NEVER = -1.0  # where dead latents stand, in decades left of the rarest that fires
 
 
 @dataclass
@@ -114,7 +114,15 @@ def _one(ax: Axes, curve: Curve, look: Look, palette: Palette) -> None:
     size, width, style = (3.6, 1.0, (0, (4, 2))) if look.control else (5.2, 1.7, "-")
     over = 2 if look.control else 3
     ax.plot(curve.x, curve.y, linestyle=style, linewidth=width, color=colour, alpha=0.75, zorder=over)
-    ax.vlines(curve.x, curve.low, curve.high, colors=colour, linewidth=2.4 if not look.control else 1.2, alpha=0.55, zorder=over)
+    ax.vlines(
+        curve.x,
+        curve.low,
+        curve.high,
+        colors=colour,
+        linewidth=2.4 if not look.control else 1.2,
+        alpha=0.55,
+        zorder=over,
+    )
     for x, y in curve.seeds:
         ax.plot([x], [y], marker=look.marker, markersize=2.6, color=colour, alpha=0.45, markeredgewidth=0, zorder=over)
     face = palette["card"] if look.control else colour
@@ -122,7 +130,9 @@ def _one(ax: Axes, curve: Curve, look: Look, palette: Palette) -> None:
             markeredgewidth=0.9, zorder=over + 1)  # fmt: skip
 
 
-def _label(ax: Axes, drawn: list[Curve], looks: dict[str, Look], palette: Palette, bounds: tuple[float, float], log: bool) -> None:
+def _label(
+    ax: Axes, drawn: list[Curve], looks: dict[str, Look], palette: Palette, bounds: tuple[float, float], log: bool
+) -> None:
     """Write each arm's name at the right edge, level with the end of its curve, pushed apart where names would touch."""
     low, high = (math.log(v) for v in bounds) if log else bounds
     ends: list[tuple[float, Curve]] = []
@@ -187,9 +197,13 @@ def firing(picture: str, arm: str, look: Look, frequency: Sequence[float], edges
             ax.axvline(at, color=palette["rule"], linewidth=0.8, zorder=0)
         ax.set_xlim(edges[0] + NEVER - 0.4, 0.05)
         ax.set_ylim(0, top * 1.02)
-        whole = [t for t in range(math.ceil(edges[0]), 1) if (t - math.ceil(edges[0])) % (2 if edges[0] < -5 else 1) == 0]
+        whole = [
+            t for t in range(math.ceil(edges[0]), 1) if (t - math.ceil(edges[0])) % (2 if edges[0] < -5 else 1) == 0
+        ]
         names = {-2: "1 %", -1: "10 %", 0: "100 %"}
-        ax.set_xticks([edges[0] + NEVER, *whole], ["never", *(names.get(t, f"{10.0 ** (t + 2):.10g} %") for t in whole)])
+        ax.set_xticks(
+            [edges[0] + NEVER, *whole], ["never", *(names.get(t, f"{10.0 ** (t + 2):.10g} %") for t in whole)]
+        )
         ax.tick_params(axis="x", labelsize=7)
         ax.yaxis.set_major_locator(MaxNLocator(3))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
@@ -206,7 +220,9 @@ def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(logs, edges)[0] / max(values.size, 1)
 
 
-def along_training(picture: str, name: str, runs: dict[str, list[list[dict[str, float]]]], looks: dict[str, Look]) -> Picture:
+def along_training(
+    picture: str, name: str, runs: dict[str, list[list[dict[str, float]]]], looks: dict[str, Look]
+) -> Picture:
     """One metric against tokens seen, a thin line a run."""
 
     def draw(figure: Figure, palette: Palette) -> None:

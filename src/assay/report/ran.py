@@ -22,10 +22,26 @@ def alarms(saved: Saved) -> list[str]:
         if isinstance(check, Mapping) and check.get("passed") is False:
             found.append(f"The splice check failed: putting back x̂ + (x − x̂) changed the loss by up to "
                          f"{check.get('max_abs_loss_change_nats')} nats, so no loss metric of this run can be trusted.")  # fmt: skip
-    above = sorted({row.arm for s in saved.settings for row in s.rows if row.role in ("method", "baseline") and (row.value("fvu") or 0) > 1})
+    above = sorted(
+        {
+            row.arm
+            for s in saved.settings
+            for row in s.rows
+            if row.role in ("method", "baseline") and (row.value("fvu") or 0) > 1
+        }
+    )
     if above and not any("FVU" in alarm for alarm in found):
-        found.append(f"FVU is above 1 for {', '.join(above)}: worse than predicting the mean. Are these dictionaries of this site and scale?")
-    dead = sorted({row.arm for s in saved.settings for row in s.rows if row.role in ("method", "baseline") and (row.value("dead") or 0) > 0.5})
+        found.append(
+            f"FVU is above 1 for {', '.join(above)}: worse than predicting the mean. Are these dictionaries of this site and scale?"
+        )
+    dead = sorted(
+        {
+            row.arm
+            for s in saved.settings
+            for row in s.rows
+            if row.role in ("method", "baseline") and (row.value("dead") or 0) > 0.5
+        }
+    )
     if dead:
         found.append(f"More than half of the latents never fired in some dictionaries of {', '.join(dead)}.")
     if saved.settings and not any(role in ("control", "floor") for role in saved.roles.values()):
@@ -65,7 +81,10 @@ def _facts(run: dict[str, Any]) -> Html:
         ("splice check", _splice(run.get("splice_check"))),
         ("losses", _losses(run.get("losses_nats"))),
         ("no loss metrics", run.get("no_language")),
-        ("machine", _plain({k: provenance[k] for k in ("machine", "device", "threads", "n_threads") if k in provenance})),
+        (
+            "machine",
+            _plain({k: provenance[k] for k in ("machine", "device", "threads", "n_threads") if k in provenance}),
+        ),
         ("versions", _plain(provenance.get("versions"))),
     ]
     cells = [tag("dt", name) + tag("dd", value) for name, value in facts if value not in (None, "", {}, [])]
@@ -81,7 +100,9 @@ def _command(command: object) -> Html | None:
 def _hashed(name: object, digest: object) -> Html | None:
     if not name:
         return None
-    return join([str(name), tag("span", f" {str(digest)[:16]}", class_="quiet mono", title=str(digest)) if digest else ""])
+    return join(
+        [str(name), tag("span", f" {str(digest)[:16]}", class_="quiet mono", title=str(digest)) if digest else ""]
+    )
 
 
 def _splits(splits: object) -> str:

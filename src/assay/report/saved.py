@@ -31,6 +31,7 @@ class Row:
     cost: str
     n_seeds: int = 1
     cells: dict[str, Outcome] = field(default_factory=dict)
+    members: list[Row] = field(default_factory=list)  # the dictionaries behind a pooled row, one a seed
 
     def value(self, name: str) -> float | None:
         outcome = self.cells.get(name)
@@ -56,8 +57,12 @@ class Setting:
 
     def pooled(self) -> list[Row]:
         """The rows that pictures show: pooled over seeds where that exists, else the dictionaries themselves."""
-        pooled_arms = {row.arm for row in self.rows if row.seed is None}
-        return [row for row in self.rows if row.seed is None or row.arm not in pooled_arms]
+        behind = {id(member) for row in self.rows for member in row.members}
+        return [row for row in self.rows if id(row) not in behind]
+
+    def singles(self) -> list[Row]:
+        """The dictionaries behind pooled rows."""
+        return [member for row in self.rows for member in row.members]
 
     def arms(self) -> list[str]:
         return list(dict.fromkeys(row.arm for row in self.rows))
@@ -105,6 +110,12 @@ def load(folders: Sequence[Path]) -> Saved:
     results = parts[0] if len(parts) == 1 else Results.join(parts)
     for setting in settings.values():
         setting.rows.sort(key=_row_order)
+        for row in setting.rows:
+            if row.seed is None:
+                subjects = row.subject.split(",")
+                row.members = [
+                    r for r in setting.rows if r.seed is not None and r.arm == row.arm and r.subject in subjects
+                ]
         setting.verdicts.sort(key=lambda v: (v.metric, v.arm, v.point if v.point is not None else math.inf))
     roles: dict[str, str] = {}
     for outcome in results.outcomes:
@@ -196,7 +207,9 @@ def _examples(folders: Iterable[Path], notes: list[str]) -> list[dict[str, Any]]
         path = folder / "examples.parquet"
         for row in _table(path) if path.is_file() else []:
             if len(row["tokens"]) != len(row["values"]):
-                notes.append(f"One context in {path} has {len(row['tokens'])} tokens and {len(row['values'])} values; left out.")
+                notes.append(
+                    f"One context in {path} has {len(row['tokens'])} tokens and {len(row['values'])} values; left out."
+                )
                 continue
             found.setdefault((row["subject"], row["latent"], row["rank"]), row)
     return list(found.values())

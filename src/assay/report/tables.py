@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from assay.core.outcome import Cost, Outcome, Verdict
+from assay.core.sentence import unit_text
 from assay.report.canvas import Look, key
 from assay.report.findings import metric_order, speaks_of_architecture
 from assay.report.markup import Html, Notes, escape, join, table, tag
@@ -49,7 +50,9 @@ def verdicts(setting: Setting, looks: dict[str, Look]) -> Html:
 
 def _verdicts_of(name: str, group: list[Verdict], setting: Setting, looks: dict[str, Look]) -> Html:
     style = describe(name).style
-    widest = max([abs(x) for v in group for x in (v.lo, v.hi, v.gain) if math.isfinite(x)] + [v.margin * 1.5 for v in group])
+    widest = max(
+        [abs(x) for v in group for x in (v.lo, v.hi, v.gain) if math.isfinite(x)] + [v.margin * 1.5 for v in group]
+    )
     rows = []
     for before, v in zip([None, *group[:-1]], group, strict=True):
         same = before is not None and (before.arm, before.baseline) == (v.arm, v.baseline)
@@ -64,8 +67,7 @@ def _verdicts_of(name: str, group: list[Verdict], setting: Setting, looks: dict[
             tag("td", data(v.gain, signed(v.gain, style)), " ", interval(v.lo, v.hi, style, sign=True)),
             tag("td", whisker(v, widest)),
             tag("td", data(v.p_holm, p_value(v.p_holm))),
-            tag("td", f"{v.n_units:,} {v.unit_kind}s" + (f" × {v.n_seeds} seeds" if v.n_seeds > 1 else "")),
-            tag("td", "architecture" if speaks_of_architecture(v) else "these dictionaries", class_="l"),
+            tag("td", unit_text(v), tag("span", scope(v), class_="ci")),
             class_="same" if same else None,
         ))  # fmt: skip
     first = group[0]
@@ -75,9 +77,13 @@ def _verdicts_of(name: str, group: list[Verdict], setting: Setting, looks: dict[
         f"baseline chosen on {first.chosen_on} among {first.n_candidates})",
     ])  # fmt: skip
     point = "L0" if first.point_name == "l0" else first.point_name or "point"
-    head = ["arm", Html('<th class="l" scope="col">verdict</th>'), Html('<th class="l" scope="col">against</th>'), point, "arm’s",
-            "baseline’s", "gain [95 %]", "", "p (Holm)", "units", Html('<th class="l" scope="col">speaks of</th>')]  # fmt: skip
-    return table(head, rows, caption)
+    head = ["arm", _left("verdict"), _left("against"), point, "arm’s",
+            "baseline’s", "gain [95 %]", "", "p (Holm)", "units, speaks of"]  # fmt: skip
+    return table(head, rows, caption, class_="whole")
+
+
+def scope(v: Verdict) -> str:
+    return "the architectures" if speaks_of_architecture(v) else "these dictionaries"
 
 
 def whisker(v: Verdict, widest: float) -> Html:
@@ -101,44 +107,71 @@ def whisker(v: Verdict, widest: float) -> Html:
 
 def arms(setting: Setting, rows: Sequence[Row], saved: Saved, looks: dict[str, Look], prefix: str) -> Html:
     """Two tables of the same rows: what each arm achieves, and what it is like inside and cost."""
-    present = {name for row in rows for name in row.cells}
+    present = {name for row in rows for r in (row, *row.members) for name in r.cells}
     extra = sorted(present - set(QUALITY) - set(HEALTH))
     quality = [n for n in QUALITY if n in present] + extra
     health = [n for n in HEALTH if n in present]
-    notes, sizes = Notes(prefix), _sizes(saved)
-    costs = saved.costs
+    notes, sizes, costs = Notes(prefix), _sizes(saved), saved.costs
+    told = _telling_options(rows)
 
-    def first(row: Row, before: Row | None) -> Html:
-        options = _options(row.options)
+    def first(row: Row, before: Row | None) -> list[Html]:
         named = key(row.arm, looks[row.arm]) if before is None or before.arm != row.arm else Html("")
+        hidden = "" if named else tag("span", row.arm, class_="unseen")
         seed = f"seed {row.seed}" if row.seed is not None and row.seed >= 0 and _several_seeds(rows, row.arm) else ""
-        small = ", ".join(filter(None, [options, seed]))
-        return tag("th", named, tag("span", small, class_="ci") if small else "", scope="row")
+        options = [f"{name} {_short(row.options[name])}" for name in told[row.arm] if name in row.options]
+        return [
+            tag("th", named, hidden, scope="row"),
+            tag("td", ", ".join(filter(None, [*options, seed])), class_="l quiet"),
+        ]
 
     def rendered(cells: Callable[[Row], list[Html]]) -> list[Html]:
         lines = []
         for before, row in zip([None, *rows[:-1]], rows, strict=True):
             same = before is not None and before.arm == row.arm
-            lines.append(tag("tr", first(row, before), *cells(row), class_="same" if same else None))
+            lines.append(tag("tr", *first(row, before), *cells(row), class_="same" if same else None))
         return lines
 
     def measured(row: Row, names: Sequence[str]) -> list[Html]:
-        return [cell(row.cells.get(name), describe(name).style, notes) for name in names]
+        return [cell(row, name, notes) for name in names]
 
     def inside(row: Row) -> list[Html]:
-        cost = costs.get(row.cost)
-        size = sizes.get(row.subject) or sizes.get(row.arm)
-        return [tag("td", data(size, quantity(size)) if size else "—"), *measured(row, health), *_cost(cost, notes)]
+        everyone = row.members or [row]
+        size = [sizes.get(r.subject) for r in everyone]
+        spent = [costs.get(r.cost) for r in everyone]
+        return [tag("td", spanned(size, quantity)), *measured(row, health), *_cost([c for c in spent if c], notes)]
 
-    top = table(["arm", *map(_column, quality)], rendered(lambda row: measured(row, quality)), "What each arm achieves, 95 % intervals below.")
+    pooled = " Several seeds: the mean over them, or their range." if any(row.members for row in rows) else ""
+    caption = f"What each arm achieves, 95 % intervals below.{pooled}"
+    top = table(
+        ["arm", _left("options"), *map(_column, quality)], rendered(lambda row: measured(row, quality)), caption
+    )
     marginal = next((c.marginal_per for c in costs.values() if c.marginal_per), "document")
-    head = ["arm", "latents", *map(_column, health), "training", "tokens", "parameters", f"encoding, per {marginal}", "on disk"]
+    head = [
+        "arm",
+        _left("options"),
+        "latents",
+        *map(_column, health),
+        "training",
+        "tokens",
+        "parameters",
+        f"encoding a {marginal}",
+        "on disk",
+    ]
     bottom = table(head, rendered(inside), "What each arm is like inside, and what it cost.")
     return join([top, bottom, notes.listed()])
 
 
-def cell(outcome: Outcome | None, style: int | str, notes: Notes) -> Html:
-    """A value over its interval; a dash with a footnote where the value is null."""
+def cell(row: Row, name: str, notes: Notes) -> Html:
+    """A value over its interval; the range over seeds where only they have values; a dash with a footnote where it is null."""
+    style = describe(name).style
+    outcome = row.cells.get(name)
+    if outcome is None:
+        behind = [member.cells[name] for member in row.members if name in member.cells]
+        found = [o.value for o in behind if o.value is not None]
+        if found:
+            reason = next((o.why_null for o in behind if o.why_null and o.lo is None), None)
+            return tag("td", spanned(found, lambda v: number(v, style)), notes.mark(reason) if reason else "")
+        outcome = behind[0] if behind else None
     if outcome is None:
         return tag("td", "—", notes.mark("Not measured for this arm."))
     if outcome.value is None or not math.isfinite(outcome.value):
@@ -147,17 +180,30 @@ def cell(outcome: Outcome | None, style: int | str, notes: Notes) -> Html:
     return tag("td", data(outcome.value, number(outcome.value, style)), mark, interval(outcome.lo, outcome.hi, style))
 
 
-def _cost(cost: Cost | None, notes: Notes) -> list[Html]:
-    if cost is None:
-        mark = notes.mark("No cost was recorded for this arm.")
-        return [tag("td", "—", mark)] + [tag("td", "—")] * 4
-    return [
-        tag("td", data(cost.upfront_seconds, duration(cost.upfront_seconds))),
-        tag("td", data(cost.upfront_tokens, quantity(cost.upfront_tokens))),
-        tag("td", data(cost.params_trained, quantity(cost.params_trained))),
-        tag("td", data(cost.marginal_seconds, duration(cost.marginal_seconds))),
-        tag("td", data(cost.disk_bytes, quantity(cost.disk_bytes, "B"))),
+def spanned(values: Sequence[float | None], write: Callable[[float], str]) -> Html:
+    """One number, or the smallest and the largest of several that differ as written."""
+    known = sorted(v for v in values if v is not None and math.isfinite(v))
+    if not known:
+        return Html("—")
+    ends = [known[0]] if write(known[0]) == write(known[-1]) else [known[0], known[-1]]
+    return join([data(v, write(v)) for v in ends], " – ")
+
+
+def _cost(spent: Sequence[Cost], notes: Notes) -> list[Html]:
+    if not spent:
+        return [tag("td", "—", notes.mark("No cost was recorded for this arm."))] + [tag("td", "—")] * 4
+    columns: list[tuple[list[float], Callable[[float], str]]] = [
+        ([c.upfront_seconds for c in spent], duration),
+        ([c.upfront_tokens for c in spent], quantity),
+        ([c.params_trained for c in spent], quantity),
+        ([c.marginal_seconds for c in spent], duration),
+        ([c.disk_bytes for c in spent], lambda v: quantity(v, "B")),
     ]
+    return [tag("td", spanned(found, write)) for found, write in columns]
+
+
+def _left(name: str) -> Html:
+    return tag("th", name, class_="l", scope="col")
 
 
 def _column(name: str) -> Html:
@@ -167,22 +213,24 @@ def _column(name: str) -> Html:
 
 
 def _sizes(saved: Saved) -> dict[str, int]:
-    """Number of latents by subject; by arm where all of its dictionaries agree."""
-    sizes: dict[str, int] = {}
-    by_arm: dict[str, set[int]] = {}
-    for run in saved.runs:
-        for entry in run.get("dictionaries") or []:
-            if isinstance(entry.get("d_sae"), int):
-                sizes[str(entry.get("subject"))] = entry["d_sae"]
-                by_arm.setdefault(str(entry.get("arm")), set()).add(entry["d_sae"])
-    return sizes | {arm: next(iter(found)) for arm, found in by_arm.items() if len(found) == 1}
+    """Number of latents by subject."""
+    entries = [entry for run in saved.runs for entry in run.get("dictionaries") or []]
+    return {str(e.get("subject")): e["d_sae"] for e in entries if isinstance(e.get("d_sae"), int)}
 
 
 def _several_seeds(rows: Sequence[Row], arm: str) -> bool:
     return len({row.seed for row in rows if row.arm == arm}) > 1
 
 
-def _options(options: dict[str, Any]) -> str:
-    """Options for a reader: `l1_coef 0.6`."""
-    shown = {name: value for name, value in options.items() if name != "seed"}
-    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items())
+def _telling_options(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """arm -> the options that differ between its rows; the rest stands with the provenance."""
+    told: dict[str, list[str]] = {}
+    for arm in dict.fromkeys(row.arm for row in rows):
+        options = [row.options for row in rows if row.arm == arm]
+        names = dict.fromkeys(name for found in options for name in found if name != "seed")
+        told[arm] = [name for name in names if len({str(found.get(name)) for found in options}) > 1]
+    return told
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

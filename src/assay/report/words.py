@@ -98,7 +98,7 @@ def number(value: float | None, style: int | str = 4) -> str:
         written = f"{100 * value:.1f}"
         return _minus(written) + " %"
     if style == "count":
-        return _minus(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}")
+        return _minus(f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}" if value else "0")
     return _minus(f"{value:,.{style}f}")
 
 

@@ -1,7 +1,7 @@
 """Training: one loop for every architecture, one stream for any number of dictionaries.
 
-    train(config, stream, out, site=..., options=TrainConfig(...)) -> Dictionary
-    sweep([Plan(name, config, options), ...], stream, out, site=...) -> [Dictionary, ...]
+train(config, stream, out, site=..., options=TrainConfig(...)) -> Dictionary
+sweep([Plan(name, config, options), ...], stream, out, site=...) -> [Dictionary, ...]
 """
 
 from __future__ import annotations

@@ -17,7 +17,13 @@ from assay.dictionaries import Dictionary
 
 
 def auxk_loss(
-    dictionary: Dictionary, x: Tensor, residual: Tensor, dead: Tensor, k_aux: int, variance: float, params: dict[str, Tensor]
+    dictionary: Dictionary,
+    x: Tensor,
+    residual: Tensor,
+    dead: Tensor,
+    k_aux: int,
+    variance: float,
+    params: dict[str, Tensor],
 ) -> Tensor:
     """The unweighted term, under autograd. dead [n_dead] ids; params W_enc [d_in, n_dead], b_enc [n_dead], W_dec [n_dead, d_out],
     and the pre-bias under its name, so that only these columns carry gradients."""

@@ -95,7 +95,13 @@ def sweep(
         _train(members, stream, out, maker, start, quiet, on_tick)
     golden = maker.raw(stream.sample(256, "golden"))[0]
     documents = sorted(stream.document_ids())
-    shared = {"site": site, "target": target, "stream": stream.describe(), "sample_rows": maker.n_sample, **(facts or {})}
+    shared = {
+        "site": site,
+        "target": target,
+        "stream": stream.describe(),
+        "sample_rows": maker.n_sample,
+        **(facts or {}),
+    }
     for plan, member in zip(gradient, members, strict=True):
         made = member.dictionary.to("cpu")
         cost = {"seconds": member.seconds, "flops": member.flops, "tokens": first.n_steps * first.batch_size}
@@ -113,8 +119,19 @@ def _check(plans: list[Plan]) -> None:
         raise BadOption("There is nothing to train: no dictionary was named.")
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
-        raise BadOption(f'Two dictionaries of this run are both "{twice}"; leave one out or give them different options.')
-    shared = ("n_tokens", "batch_size", "shuffle_rows", "scale", "stream_seed", "device", "log_every", "checkpoint_every")
+        raise BadOption(
+            f'Two dictionaries of this run are both "{twice}"; leave one out or give them different options.'
+        )
+    shared = (
+        "n_tokens",
+        "batch_size",
+        "shuffle_rows",
+        "scale",
+        "stream_seed",
+        "device",
+        "log_every",
+        "checkpoint_every",
+    )
     for plan in plans[1:]:
         for name in shared:
             if getattr(plan.options, name) != getattr(plans[0].options, name):
@@ -129,7 +146,9 @@ def _open_folder(out: Path, asked: dict[str, Any], resume: bool) -> None:
         for name, value in json.loads(json.dumps(asked)).items():
             if before.get(name) != value:
                 what, was, now = _difference(name, before.get(name), value)
-                raise BadOption(f"{out} was started with {what} = {was}, now it is {now}; resume with what it was started with.")
+                raise BadOption(
+                    f"{out} was started with {what} = {was}, now it is {now}; resume with what it was started with."
+                )
         return
     artefact.refuse_existing(out, resumable=True)
     artefact.write_json(out / RUN, asked)
@@ -207,7 +226,8 @@ class _Maker:
         n_steps = max(1, n_rows // self.options.batch_size)
         started = provenance.seconds()
         dictionary.fit(
-            (self.raw(batch)[0] for batch in self.stream.batches(0, n_steps)), torch_rng(plan.options.seed, "fit", plan.arch)
+            (self.raw(batch)[0] for batch in self.stream.batches(0, n_steps)),
+            torch_rng(plan.options.seed, "fit", plan.arch),
         )
         cost = {"seconds": provenance.seconds() - started, "flops": None, "tokens": n_steps * self.options.batch_size}
         return dictionary, cost | {"params": _n_trained(dictionary)}
@@ -238,9 +258,12 @@ def _train(
     n_steps = options.n_steps
     what = members[0].name if len(members) == 1 else f"{len(members)} dictionaries"
     t = start
-    with _stoppable() as stopped, progress(
-        n_steps * options.batch_size, f"training {what}", "tokens", quiet=quiet, done=start * options.batch_size
-    ) as bar:
+    with (
+        _stoppable() as stopped,
+        progress(
+            n_steps * options.batch_size, f"training {what}", "tokens", quiet=quiet, done=start * options.batch_size
+        ) as bar,
+    ):
         for batch in stream.batches(start, n_steps - start):
             x, y = maker.scaled(batch)
             for member in members:
@@ -268,7 +291,9 @@ def _one_step(member: Member, t: int, x: Tensor, y: Tensor, stream: Stream) -> N
         bad = (~(torch.isfinite(x).all(1) & torch.isfinite(y).all(1))).nonzero().flatten()
         if bad.numel() == 0:
             raise
-        raise BadInput(f"{error} Row {int(bad[0])} of the batch is not finite; it is {stream.origin(t, int(bad[0]))}.") from None
+        raise BadInput(
+            f"{error} Row {int(bad[0])} of the batch is not finite; it is {stream.origin(t, int(bad[0]))}."
+        ) from None
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

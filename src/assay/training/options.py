@@ -63,7 +63,10 @@ class TrainConfig:
         require(all(0 < a < 1 for a in self.resample_at), "resample_at", self.resample_at, "moments between 0 and 1")
         require(self.dead_after is None or self.dead_after > 0, "dead_after", self.dead_after, "positive")
         require(
-            self.n_tokens >= self.batch_size, "n_tokens", self.n_tokens, f"at least one batch (--batch-size {self.batch_size})"
+            self.n_tokens >= self.batch_size,
+            "n_tokens",
+            self.n_tokens,
+            f"at least one batch (--batch-size {self.batch_size})",
         )
 
     @property

@@ -100,7 +100,9 @@ def sparse(
             x_hat = guess
     with torch.enable_grad():
         for term, penalty in penalties.items():
-            omega = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, support.latent, penalty) / n_rows
+            omega = (
+                torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, support.latent, penalty) / n_rows
+            )
             value = dictionary.reduce.get(term, torch.sum)(omega)
             terms[term] = float(value.detach())
             outputs.append(value)

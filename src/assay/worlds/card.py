@@ -43,7 +43,9 @@ def interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> dict[str, float
     return {"nats": round(float(sums.sum() / counts.sum()), 4), "lo": round(float(lo), 4), "hi": round(float(hi), 4)}
 
 
-def write_card(model: Any, train: Documents, validation: Documents, heldout: Documents, options: Any, seconds: float) -> None:
+def write_card(
+    model: Any, train: Documents, validation: Documents, heldout: Documents, options: Any, seconds: float
+) -> None:
     """Measure on all held-out stories and write card.json and README.md into `options.out`."""
     counts = np.array([len(d) - 1 for d in heldout], dtype=np.float64)
     of_document = np.repeat(np.arange(len(heldout)), counts.astype(int))
@@ -51,13 +53,19 @@ def write_card(model: Any, train: Documents, validation: Documents, heldout: Doc
     def summed(nats: np.ndarray) -> dict[str, float]:
         return interval(np.bincount(of_document, weights=nats, minlength=len(heldout)), counts, options.seed)
 
-    losses: dict[str, dict[str, Any]] = {"model": summed(np.concatenate(token_losses(model, heldout)).astype(np.float64))}
+    losses: dict[str, dict[str, Any]] = {
+        "model": summed(np.concatenate(token_losses(model, heldout)).astype(np.float64))
+    }
     for name, found in baselines(train, validation, heldout, options.vocab_size).items():
         losses[name] = {**summed(found["nll"]), "chosen": found["chosen"]}
     card = {
         "name": "storyworld",
         "losses": losses,
-        "heldout": {"n_stories": len(heldout), "n_tokens": int(counts.sum()), "first": "the mark stands before every story"},
+        "heldout": {
+            "n_stories": len(heldout),
+            "n_tokens": int(counts.sum()),
+            "first": "the mark stands before every story",
+        },
         "train": {
             "n_stories": len(train),
             "n_tokens_distinct": int(sum(map(len, train))),
@@ -75,7 +83,8 @@ def write_card(model: Any, train: Documents, validation: Documents, heldout: Doc
 def _page(card: dict[str, Any]) -> str:
     options, train, heldout = card["options"], card["train"], card["heldout"]
     rows = "\n".join(
-        f"| {name} | {row['nats']:.3f} | {row['lo']:.3f} to {row['hi']:.3f} | {_chosen(row)} |" for name, row in card["losses"].items()
+        f"| {name} | {row['nats']:.3f} | {row['lo']:.3f} to {row['hi']:.3f} | {_chosen(row)} |"
+        for name, row in card["losses"].items()
     )
     return f"""# storyworld
 

@@ -60,7 +60,9 @@ def third_person(lemma: str) -> str:
     return lemma + "s"
 
 
-def conjugate(lemma: str, tense: str, *, plural: bool = False, subordinate: bool = False, negative: bool = False) -> str:
+def conjugate(
+    lemma: str, tense: str, *, plural: bool = False, subordinate: bool = False, negative: bool = False
+) -> str:
     """One finite verb of the third person: `conjugate("go", "past") == "went"`."""
     if lemma == "can":
         word = {"past": "could", "present": "can", "future": "can" if subordinate else "will be able to"}[tense]

@@ -80,5 +80,8 @@ def baselines(train: Documents, validation: Documents, heldout: Documents, n_voc
         found[name] = {"nll": -np.log(model(heldout, k)), "chosen": {"k": k}}
     k = found["unigram"]["chosen"]["k"]
     weights = min(WEIGHTS, key=lambda w: -np.log(grams.trigram(validation, w, k)).mean())
-    found["trigram"] = {"nll": -np.log(grams.trigram(heldout, weights, k)), "chosen": {"weights": list(weights), "k": k}}
+    found["trigram"] = {
+        "nll": -np.log(grams.trigram(heldout, weights, k)),
+        "chosen": {"weights": list(weights), "k": k},
+    }
     return found

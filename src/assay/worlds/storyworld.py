@@ -138,7 +138,9 @@ def _variables(rng: random.Random) -> tuple[dict[str, str], Character, Character
     return labels, first, friend
 
 
-def _slots(labels: dict[str, str], first: Character, friend: Character, rng: random.Random) -> dict[str, str | Callable[[], str]]:
+def _slots(
+    labels: dict[str, str], first: Character, friend: Character, rng: random.Random
+) -> dict[str, str | Callable[[], str]]:
     """What the templates may name; slots that vary from mention to mention are callables."""
     place, mood, thing = PLACES[labels["place"]], MOODS[labels["mood"]], OBJECTS[labels["object"]]
     spot, spot2 = rng.sample(place.spots, 2)
@@ -199,7 +201,9 @@ def story(rng: random.Random) -> Story:
 
     slots["when"] = rng.choice(OPENINGS[tense])
     opening = [rng.choice(ARRIVALS), rng.choice(SKIES), rng.choice(MOOD_SENTENCES), rng.choice(MEETINGS)]
-    script = _beats(event.beats + (event.good if labels["ending"] == "good" else event.bad), labels["dialogue"] == "yes", rng)
+    script = _beats(
+        event.beats + (event.good if labels["ending"] == "good" else event.bad), labels["dialogue"] == "yes", rng
+    )
     closing = [rng.choice(CLOSINGS[labels["ending"]])]
     if labels["moral"] == "yes":
         closing.append(rng.choice(MORALS[labels["ending"]]))

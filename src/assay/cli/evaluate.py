@@ -1,0 +1,74 @@
+"""assay evaluate: what dictionaries are worth, beside their baselines, with intervals and costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from assay.cli.parsing import Common, parse, result_folder
+from assay.core.errors import BadOption
+
+ABOUT = """Measure dictionaries on text that they were not trained on, and write report.html.
+
+  assay evaluate runs/pareto                            a whole sweep; model, site and text as in its provenance
+  assay evaluate runs/a runs/b --text other.jsonl       other text, halved into validation and test
+  assay evaluate runs/pareto --text wiki.jsonl --shift wikitext      judged under shift
+
+The text of the training is split by document: 90 % trained, 5 % validation, 5 % test. Documents that a dictionary was trained on are
+refused. Verdicts compare each method with the strongest baseline, chosen on validation, at equal L0.
+"""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Flags(Common):
+    dictionaries: tuple[Path, ...]
+    """Folders of dictionaries, or of sweeps."""
+    text: str | None = None
+    """Text to evaluate on; the held-out documents of the training text when not given."""
+    text_column: str = "text"
+    """The column or key that holds the text."""
+    activations: Path | None = None
+    """Activations on disk instead of text; language-model metrics are null then."""
+    model: str | None = None
+    """The model, when it is not where the provenance says."""
+    site: str | None = None
+    """The site, when the dictionaries do not say it."""
+    context: int | None = None
+    """Longest document in tokens; the rest is cut and counted."""
+    max_documents: int | None = None
+    """Take only this many documents."""
+    shift: str | None = None
+    """Call the test split shift:NAME: the text is of another kind than the training text."""
+    baseline: tuple[str, ...] = ("relu",)
+    """Architectures that are baselines; pca, raw and random are controls in any case."""
+    allow_train: bool = False
+    """Measure even on documents that a dictionary was trained on, and say so."""
+    resamples: int = 10_000
+    """Bootstrap resamples of an interval."""
+
+
+def main(argv: list[str]) -> int:
+    flags = parse("evaluate", ABOUT, argv, Flags, positional=("dictionaries",))
+    if not flags.dictionaries:
+        raise BadOption("No dictionary was given; name one or more folders, such as assay evaluate runs/train-1.")
+    from assay import report
+    from assay.cli.opening import entries, set_threads
+    from assay.cli.measuring import measure
+
+    set_threads(flags.threads)
+    out = result_folder(flags.out, "evaluate")
+    found = entries(flags.dictionaries, flags.baseline)
+    result = measure(
+        found, out, text=flags.text, text_column=flags.text_column, activations=flags.activations, model=flags.model,
+        site=flags.site, context=flags.context, max_documents=flags.max_documents, shift=flags.shift,
+        allow_train=flags.allow_train, seed=flags.seed, resamples=flags.resamples, device=flags.device, dtype=flags.dtype,
+        quiet=flags.quiet,
+    )  # fmt: skip
+    page = report.build([out], out / "report.html")
+    if flags.json:
+        print(json.dumps({"out": str(out), "report": str(page), "outcomes": json.loads(result.to_pandas().to_json(orient="records"))}))
+    else:
+        print(report.verdict_table(result))
+        print(f"Report: {page}")
+    return 0

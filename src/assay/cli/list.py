@@ -1,0 +1,64 @@
+"""assay list: what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Literal
+
+from assay.cli.parsing import parse
+
+ABOUT = """Say what there is: architectures, the sites of a model, or shipped texts.
+
+  assay list archs
+  assay list sites --model storyworld
+  assay list texts
+"""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Flags:
+    what: Literal["archs", "sites", "texts"]
+    """What to list."""
+    model: str = "storyworld"
+    """The model whose sites are listed."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+
+def main(argv: list[str]) -> int:
+    flags = parse("list", ABOUT, argv, Flags, positional=("what",))
+    found = {"archs": _archs, "sites": _sites, "texts": _texts}[flags.what](flags.model)
+    if flags.json:
+        print(json.dumps(found))
+    else:
+        width = max(map(len, found), default=0)
+        for name, about in found.items():
+            print(f"  {name:<{width}}  {about}")
+    return 0
+
+
+def _archs(_: str) -> dict[str, str]:
+    import sys
+
+    from assay import dictionaries
+
+    about: dict[str, str] = {}
+    for name in dictionaries.names():
+        dictionaries.class_of(name)
+        doc = sys.modules[f"assay.dictionaries.{name}"].__doc__ or ""
+        about[name] = doc.strip().splitlines()[0]
+    return about
+
+
+def _sites(model: str) -> dict[str, str]:
+    from assay import models
+
+    opened = models.load(model)
+    return {site: f"width {opened.width(site)}" for site in opened.sites()}
+
+
+def _texts(_: str) -> dict[str, str]:
+    from assay.core import shipped
+
+    return {name: about for name, about in shipped.texts().items()}

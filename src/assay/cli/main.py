@@ -1,0 +1,67 @@
+"""`assay VERB ...`: each verb is one file in this folder, opened only when it is named."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+from assay.core.errors import AssayError, nearest
+
+VERBS = {
+    "demo": "the main job on what ships with the package: train, compare, report; offline",
+    "harvest": "write a model's activations at some sites to disk",
+    "train": "train one dictionary",
+    "sweep": "train many dictionaries over one reading of the activations",
+    "evaluate": "measure dictionaries beside their baselines, and write the report",
+    "report": "build or rebuild report.html from saved results",
+    "verify": "check a dictionary's hashes and recompute its golden vectors",
+    "list": "what there is: archs, sites, texts",
+    "doctor": "what works on this machine and what does not, and why",
+}
+
+INTRO = """assay takes the activations of a neural network apart and says what each result is worth.
+
+Start with:  assay demo
+
+Verbs (each explains itself with --help):
+"""
+
+
+def overview() -> str:
+    width = max(map(len, VERBS))
+    return INTRO + "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. Exit status 0 on success, 2 on a user's error (one sentence), 130 when stopped, 1 on our own fault."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb == "--version":
+        from assay import __version__
+
+        print(f"assay {__version__}")
+        return 0
+    try:
+        if verb not in VERBS:
+            raise AssayError(f'"{verb}" is not a verb of assay.{nearest(verb, VERBS)}')
+        return importlib.import_module(f"assay.cli.{verb}").main(rest) or 0
+    except AssayError as error:
+        print(f"assay: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"assay: {stop or 'stopped.'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("assay: this is a fault of assay itself; please report the lines above.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What several verbs open: a model, text as training rows, dictionaries with their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay import activations, models
+from assay.core import artefact
+from assay.core.errors import BadInput, BadOption, NotFound
+from assay.dictionaries.files import CONFIG
+from assay.interop import open as open_dictionary
+from assay.training import TrainConfig
+
+ROLES = {"relu": "baseline", "pca": "control", "raw": "control", "random": "control"}
+
+
+def set_threads(threads: int | None) -> None:
+    if threads is not None:
+        if threads < 1:
+            raise BadOption(f"--threads is {threads}; it must be at least 1.")
+        torch.set_num_threads(threads)
+
+
+def blocks_of(
+    model: Any, text: str, column: str, context: int | None, quiet: bool, splits: tuple[str, ...] = ()
+) -> Any:
+    """The text as packed token blocks; with `splits`, only of the documents that belong there."""
+    documents = activations.documents(text, text_column=column)
+    chosen = activations.of_split(documents, *splits) if splits else documents  # type: ignore[arg-type]
+    blocks = activations.pack(chosen, model, context=context, quiet=quiet)
+    if blocks.table.n_rows == 0:
+        raise BadInput(f"{text} gave no tokens to train on; give more text.")
+    return blocks
+
+
+def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activations.Stream, str, dict[str, Any]]:
+    """The stream that --activations, or --model with --site and --text, names; its site; facts for provenance.
+
+    Rows of documents of the train split only. When the run is longer than the text, activations are harvested once into
+    OUT/activations instead of being computed again in every epoch.
+    """
+    if values.activations is not None:
+        if values.model is not None or values.text is not None:
+            raise BadOption("--activations was given together with --model or --text; a store holds both already.")
+        store = activations.Store.open(values.activations)
+        site = _site_of_store(store, values.site)
+        held = store.provenance
+        facts = {
+            "model": held.get("model"),
+            "model_path": held.get("model_path"),
+            "text": held.get("text"),
+            "context": held.get("context"),
+        }
+        source: Any = store
+    else:
+        missing = [flag for flag in ("model", "site", "text") if getattr(values, flag) in (None, ())]
+        if missing:
+            raise BadOption(
+                f"--{missing[0]} is missing; give --activations DIR (from assay harvest), or --model M --site S --text T."
+            )
+        model = models.load(values.model, device=values.device, dtype=values.dtype)
+        site = model.canonical(values.site)
+        blocks = blocks_of(model, values.text, values.text_column, values.context, values.quiet, ("train",))
+        facts = model_facts(values, model)
+        if options.n_tokens > int(blocks.table.kept.sum()):
+            source = activations.harvest(
+                model,
+                [site],
+                blocks,
+                out.with_name(out.name + ".activations"),
+                resume=True,
+                quiet=values.quiet,
+                facts=facts,
+            )
+        else:
+            source = activations.LiveSource(model, blocks, [site])
+    stream = activations.Stream(
+        source, [site], seed=options.stream_seed, shuffle_rows=options.shuffle_rows, batch_size=options.batch_size
+    )
+    return stream, site, facts
+
+
+def model_facts(values: Any, model: Any) -> dict[str, Any]:
+    """What provenance says of model and text; `model_path` is what `models.load` takes to open it again."""
+    local = Path(values.model).exists()
+    return {
+        "model": model.name,
+        "model_path": str(Path(values.model).resolve()) if local else values.model,
+        "model_hash": model.weights_hash(),
+        "text": values.text,
+        "text_column": values.text_column,
+        "context": values.context,
+    }
+
+
+def _site_of_store(store: Any, site: str | None) -> str:
+    if site is None:
+        if len(store.sites) == 1:
+            return store.sites[0]
+        raise BadOption(f"The store holds several sites; choose one with --site: {', '.join(store.sites)}.")
+    if site not in store.sites:
+        raise NotFound(f'"{site}" is not in the store; it holds {", ".join(store.sites)}.')
+    return site
+
+
+def dictionary_folders(paths: Iterable[Path]) -> list[Path]:
+    """The dictionaries that paths name: a dictionary's folder, or a folder of them (a sweep)."""
+    found: list[Path] = []
+    for path in paths:
+        inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}")) if not (path / CONFIG).is_file() else []
+        found += inner or [path]
+    return found
+
+
+def entries(paths: Iterable[Path], baselines: tuple[str, ...]) -> list[Any]:
+    """Dictionaries as entries of an evaluation: arm = architecture, role by --baseline and by what controls are."""
+    from assay.evaluation import Entry
+
+    made: list[Any] = []
+    for folder in dictionary_folders(paths):
+        dictionary = open_dictionary(folder)
+        arm = arm_of(dictionary)
+        role = "baseline" if arm in baselines else ROLES.get(dictionary.arch, "method")
+        if role == "baseline" and arm not in baselines:
+            role = "method"
+        made.append(Entry(arm, role, dictionary, seed=_seed_of(dictionary)))
+    return made
+
+
+def arm_of(dictionary: Any) -> str:
+    """The arm's name: the architecture, with the variant where a file has several."""
+    variant = getattr(dictionary.config, "decoder_norm", "unit")
+    return dictionary.arch if variant == "unit" else f"{dictionary.arch}-{variant}"
+
+
+def _seed_of(dictionary: Any) -> int:
+    from assay.core.arms import SEEDLESS
+
+    if dictionary.learned_by == "fit":
+        return SEEDLESS
+    return int(dictionary.provenance.get("train", {}).get("seed", 0))
+
+
+def summary_line(folder: Path) -> dict[str, Any]:
+    """The last line of a dictionary's training log, or nothing for one that was fitted."""
+    log = folder / "log.jsonl"
+    if not log.exists():
+        return {}
+    import json
+
+    return json.loads(log.read_text().splitlines()[-1])
+
+
+def provenance_of(folder: Path) -> dict[str, Any]:
+    return artefact.read_json(folder / "provenance.json")

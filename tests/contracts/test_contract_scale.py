@@ -1,0 +1,53 @@
+"""Folding: the raw-space state of a dictionary is its training-space function in other units. Never tested at scale 1."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+C = 3.7
+
+
+def folded(made, c_in: float, c_out: float):
+    other = type(made)(made.config).double()
+    other.load_state_dict(made.rescaled(c_in, c_out))
+    return other
+
+
+def test_folding_scales_codes_and_outputs(case) -> None:
+    made, x = case.made(), case.inputs(40)
+    raw = folded(made, C, C)
+    with torch.no_grad():
+        torch.testing.assert_close(raw.encode(C * x), C * made.encode(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(raw(C * x), C * made(x), rtol=1e-10, atol=1e-10)
+
+
+def test_folding_with_another_scale_of_the_target(case) -> None:
+    made, x = case.made(), case.inputs(40)
+    if made.pre_bias == "b_dec":
+        with pytest.raises(AssertionError, match="also subtracted from x"):
+            made.rescaled(C, 0.6)
+        return
+    raw = folded(made, C, 0.6)
+    with torch.no_grad():
+        torch.testing.assert_close(raw.encode(C * x), C * made.encode(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(raw(C * x), 0.6 * made(x), rtol=1e-10, atol=1e-10)
+
+
+def test_unfolding_undoes_folding(case) -> None:
+    made = case.made()
+    c_out = C if made.pre_bias == "b_dec" else 0.6
+    back = folded(made, C, c_out).rescaled(C, c_out, unfold=True)
+    for name, tensor in made.state_dict().items():
+        torch.testing.assert_close(back[name], tensor, rtol=1e-12, atol=1e-12)
+        assert back[name].data_ptr() != tensor.data_ptr(), "rescaled works on copies"
+
+
+def test_only_degrees_decide(case) -> None:
+    """W_enc and vectors of degree 0 stay, biases take C_in, W_dec the ratio, b_dec C_out (DESIGN, section 3)."""
+    made = case.made()
+    c_out = C if made.pre_bias == "b_dec" else 0.6
+    state = made.rescaled(C, c_out)
+    factor = {"W_enc": 1.0, "W_dec": c_out / C, "b_dec": c_out, **{n: C ** made.degree[n] for n in made.vectors}}
+    for name, tensor in made.state_dict().items():
+        torch.testing.assert_close(state[name], factor[name] * tensor, rtol=1e-12, atol=0)
