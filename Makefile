@@ -28,8 +28,8 @@ test-slow: $(READY)  ## the slow ones too: peers' libraries in an environment of
 	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## format and style
-	$(BIN)/ruff format --check src tests bench scripts
-	$(BIN)/ruff check src tests bench scripts
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
 
 types: $(READY)  ## static types: strict on core, kernels, metrics, dictionaries
 	$(BIN)/basedpyright
@@ -37,7 +37,7 @@ types: $(READY)  ## static types: strict on core, kernels, metrics, dictionaries
 check: lint types test  ## all that a change must pass
 
 storyworld: $(READY)  ## train the shipped language model again, from nothing
-	$(BIN)/python scripts/train_storyworld.py
+	$(BIN)/python -m assay.worlds.train_storyworld
 
 bench: $(READY)  ## time the training step against the dense reference, interleaved
 	$(BIN)/python bench/train_step.py

@@ -26,10 +26,10 @@ def model() -> Model:
 
 @pytest.fixture(scope="session")
 def documents() -> list[Document]:
-    """60 documents of 1 to 24 words."""
+    """40 documents of 1 to 14 words."""
     rng = torch.Generator().manual_seed(5)
     texts: list[str] = []
-    for _ in range(60):
-        n = int(torch.randint(1, 25, (), generator=rng))
+    for _ in range(40):
+        n = int(torch.randint(1, 15, (), generator=rng))
         texts.append(" ".join(WORDS[int(i)] for i in torch.randint(40, (n,), generator=rng)))
     return [Document(document_id(text), text) for text in dict.fromkeys(texts)]

@@ -51,6 +51,11 @@ def test_greedy_is_the_argmax_of_each_step(tiny: Any, ids: Tensor) -> None:
     assert torch.equal(generate(model, ids, None, 5, stop_ids=()), text[:, 9:])
 
 
+@pytest.mark.parametrize("family", CAUSAL)
+def test_only_the_last_logits_are_computed_while_writing(family: str, tiny: Any, ids: Tensor) -> None:
+    assert tiny(family).forward(ids, last_logits=True).logits.shape == (2, 1, 61)
+
+
 def test_a_row_ends_at_a_stop_token(tiny: Any, ids: Tensor) -> None:
     model = tiny("llama")
     free = generate(model, ids, None, 10, stop_ids=())

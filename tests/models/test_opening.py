@@ -48,12 +48,21 @@ def test_a_saved_model_comes_back(saved: Path) -> None:
     scramble(net)
     ids = torch.tensor([[1, 3, 4, 3]])
     assert torch.equal(model.logits(ids), net.eval()(ids).logits)
+    assert model.source == str(saved)
     assert (model.name, model.family, model.n_layers, model.d_model) == ("tiny", "llama", 3, 16)
     assert (model.bos_id, model.eos_id, model.special_ids, model.stop_ids) == (1, 2, {1, 2}, {2})
     assert (model.context, model.vocab_size, model.is_causal_lm) == (64, 61, True)
     assert model.tokenizer("a b", add_special_tokens=False).input_ids == [3, 4]
     assert not any(p.requires_grad for p in model.hf.parameters())
     assert not model.hf.training
+
+
+def test_what_ships_is_opened_by_name_whatever_lies_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "storyworld").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = load("storyworld")
+    assert (model.name, model.source, model.is_causal_lm) == ("storyworld", "storyworld", True)
+    assert "resid_post.0" in model.sites()
 
 
 def test_the_weights_hash_is_that_of_the_weights(saved: Path) -> None:

@@ -1,7 +1,7 @@
 """Each site is what the table says it is.
 
-The block's equations, recomputed from its weights, hold between the sites; and with one site replaced, all equations but its
-own still hold.
+The block's equations, recomputed from its weights, hold between the sites; and with one site replaced, all equations
+but its own still hold.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up import save
+from made_up_files import save
 
 from assay.core.outcome import Results
 from assay.report import build

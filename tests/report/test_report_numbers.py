@@ -12,14 +12,23 @@ from reading import Element, read
 
 from assay.core.outcome import Outcome, Results
 from assay.report import verdict_table
-from assay.report.page import settled
 from assay.report.pictures import histogram, spread
+from assay.report.sections import settled
 from assay.report.words import duration, number, p_value, quantity, signed
 
 Page = tuple[Results, str]
-HEADINGS = {"L0": "l0", "FVU": "fvu", "loss recovered (zero ablation)": "loss_recovered_zero", "γ": "gamma", "cosine": "cosine",
-            "loss recovered (mean ablation)": "loss_recovered_mean", "delta loss, nats": "delta_loss", "dead": "dead",
-            "dense > 1 %": "dense_1", "dense > 10 %": "dense_10"}  # fmt: skip
+HEADINGS = {
+    "L0": "l0",
+    "FVU": "fvu",
+    "loss recovered (zero ablation)": "loss_recovered_zero",
+    "γ": "gamma",
+    "cosine": "cosine",
+    "loss recovered (mean ablation)": "loss_recovered_mean",
+    "delta loss, nats": "delta_loss",
+    "dead": "dead",
+    "dense > 1 %": "dense_1",
+    "dense > 10 %": "dense_10",
+}
 
 
 def numbers(cell: Element) -> list[float]:
@@ -94,8 +103,11 @@ def test_the_verdict_table_holds_the_verdicts(one_seed: Page) -> None:
     assert len(rows) == len(found.verdicts) == 9
     for row in rows:
         point = numbers(row["L0"])[0]
-        (verdict,) = [v for v in found.verdicts if v.point == point and v.gain == numbers(row["gain [95 %]"])[0]
-                      and v.arm_value == numbers(row["arm’s"])[0]]  # fmt: skip
+        (verdict,) = [
+            v
+            for v in found.verdicts
+            if v.point == point and v.gain == numbers(row["gain [95 %]"])[0] and v.arm_value == numbers(row["arm’s"])[0]
+        ]
         assert row["verdict"].text == verdict.word
         assert row["against"].text == verdict.baseline
         assert numbers(row["baseline’s"]) == [verdict.baseline_value]
@@ -115,8 +127,14 @@ def test_the_headline_counts_words(one_seed: Page) -> None:
     assert "no signal at 1 of 3 sparsities" in said["loss recovered (zero ablation)"]
 
 
-@pytest.mark.parametrize(("seeds", "said", "unsaid"), [(1, "these dictionaries", "the architectures"), (2, "these dictionaries", "the architectures"),
-                                                       (3, "the architectures", "these dictionaries")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seeds", "said", "unsaid"),
+    [
+        (1, "these dictionaries", "the architectures"),
+        (2, "these dictionaries", "the architectures"),
+        (3, "the architectures", "these dictionaries"),
+    ],
+)
 def test_scope_follows_the_number_of_seeds(seeds: int, said: str, unsaid: str) -> None:
     from assay.report.findings import Finding
     from assay.report.saved import Setting
@@ -147,9 +165,29 @@ def test_verdict_table_in_the_terminal_is_aligned_and_complete() -> None:
 
 def test_numbers_as_written() -> None:
     assert [number(x) for x in (0.05, -0.00001, None, math.nan, math.inf)] == ["0.0500", "0.0000", "—", "—", "∞"]
-    assert [number(x, "count") for x in (0.0, 0.5, 7.4, 14.0, 99.96, 123.4, 12345.0)] == ["0", "0.500", "7.40", "14.0", "100", "123", "12,345"]
-    assert (number(0.1234, "percent"), number(-1.5, 2), signed(0.25, 2), signed(-0.25, 2)) == ("12.3 %", "−1.50", "+0.25", "−0.25")
-    assert [duration(x) for x in (0.0, 2e-5, 0.0021, 11.5, 180.0, 9000.0)] == ["0 s", "20 µs", "2.1 ms", "11.5 s", "3 min", "2.5 h"]
+    assert [number(x, "count") for x in (0.0, 0.5, 7.4, 14.0, 99.96, 123.4, 12345.0)] == [
+        "0",
+        "0.500",
+        "7.40",
+        "14.0",
+        "100",
+        "123",
+        "12,345",
+    ]
+    assert (number(0.1234, "percent"), number(-1.5, 2), signed(0.25, 2), signed(-0.25, 2)) == (
+        "12.3 %",
+        "−1.50",
+        "+0.25",
+        "−0.25",
+    )
+    assert [duration(x) for x in (0.0, 2e-5, 0.0021, 11.5, 180.0, 9000.0)] == [
+        "0 s",
+        "20 µs",
+        "2.1 ms",
+        "11.5 s",
+        "3 min",
+        "2.5 h",
+    ]
     assert [quantity(x) for x in (512, 131_712, 2_500_000, None)] == ["512", "132k", "2.5M", "—"]
     assert [p_value(x) for x in (0.0001, 0.0031, 0.62, 1.0)] == ["< .001", ".003", ".620", "1"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up import ARMS, NO_MODEL, save
+from made_up import ARMS, NO_MODEL
+from made_up_files import save
 from reading import Element, read
 
 from assay.core.errors import BadInput, Corrupt, NotFound
@@ -119,8 +120,8 @@ def test_what_is_missing_is_said(page: Callable[..., str]) -> None:
 
 
 def test_two_folders_about_one_place_share_pictures(tmp_path: Path) -> None:
-    save(tmp_path / "a", arms=ARMS[:2], judged=False)
-    save(tmp_path / "b", arms=ARMS[2:], judged=False)
+    save(tmp_path / "a", arms=ARMS[:2], judged=False, bare=True)
+    save(tmp_path / "b", arms=ARMS[2:], judged=False, bare=True)
     tree = read(build([tmp_path / "a", tmp_path / "b"], tmp_path / "joined", picture_files=False).read_text())
     pictures = [e for e in tree["fidelity"].all("svg") if e.attributes.get("role") == "img"]
     assert len(pictures) == 2
@@ -128,8 +129,8 @@ def test_two_folders_about_one_place_share_pictures(tmp_path: Path) -> None:
 
 
 def test_two_folders_about_two_places_do_not(tmp_path: Path) -> None:
-    save(tmp_path / "a", task="storyworld resid_post.2")
-    save(tmp_path / "b", task="stories260k mlp_out.1")
+    save(tmp_path / "a", task="storyworld resid_post.2", bare=True)
+    save(tmp_path / "b", task="stories260k mlp_out.1", bare=True)
     tree = read(build([tmp_path / "a", tmp_path / "b"], tmp_path / "joined", picture_files=False).read_text())
     assert [e.text for e in tree["fidelity"].all("h3")] == ["storyworld resid_post.2", "stories260k mlp_out.1"]
     assert len([e for e in tree["fidelity"].all("svg") if e.attributes.get("role") == "img"]) == 4
@@ -152,7 +153,10 @@ def test_a_torn_log_a_torn_table_and_a_wrong_folder(tmp_path: Path) -> None:
 def test_alarms_stand_before_the_numbers(tmp_path: Path) -> None:
     save(tmp_path / "a", arms=ARMS[:2], judged=False)
     run = json.loads((tmp_path / "a" / "run.json").read_text())
-    run |= {"alarms": ["Evaluated on <training> documents."], "splice_check": {"passed": False, "max_abs_loss_change_nats": 0.4}}
+    run |= {
+        "alarms": ["Evaluated on <training> documents."],
+        "splice_check": {"passed": False, "max_abs_loss_change_nats": 0.4},
+    }
     (tmp_path / "a" / "run.json").write_text(json.dumps(run))
     text = build([tmp_path / "a"], tmp_path / "a", picture_files=False).read_text()
     assert "Evaluated on &lt;training&gt; documents." in text

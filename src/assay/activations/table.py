@@ -65,7 +65,7 @@ class Table:
 class Blocks:
     """Token blocks with their table: what a model reads, in the order in which a store keeps it.
 
-    `packed`: documents run on from block to block (training); otherwise one document a block, cut at `context`.
+    `packed`: for training, documents run on from block to block; otherwise one document a block, cut at `context`.
     `n_truncated`: documents that were cut.
     """
 

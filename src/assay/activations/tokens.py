@@ -64,10 +64,10 @@ def _template(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     full = list(tokenizer("a", add_special_tokens=True)["input_ids"])
     for at in range(len(full) - len(bare) + 1):
-        if full[at : at + len(bare)] == bare:
+        if bare and full[at : at + len(bare)] == bare:
             return tuple(full[:at]), tuple(full[at + len(bare) :])
     raise BadInput(
-        "The tokenizer changes a text's own tokens when it adds special ones; such a frame is not supported."
+        'The tokenizer does not put special tokens around the plain tokens of "a"; such a frame is not supported.'
     )
 
 
@@ -99,7 +99,7 @@ def pack(
             building.text(ids[place : place + n], index, place)
             place += n
             building.special(frame.suffix, index)
-    return building.blocks(packed=frame.packs)
+    return building.blocks(packed=True)
 
 
 def unpacked(documents: Iterable[Document], model: Any, *, context: int | None = None, quiet: bool = False) -> Blocks:

@@ -48,12 +48,23 @@ def examine() -> dict[str, tuple[str, str]]:
         "torch": ("yes", f"{torch.__version__}, {torch.get_num_threads()} threads"),
     }
     if torch.cuda.is_available():
-        found["cuda"] = ("yes", f"{torch.cuda.get_device_name(0)}; bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
+        found["cuda"] = (
+            "yes",
+            f"{torch.cuda.get_device_name(0)}; bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}",
+        )
     else:
         built = torch.version.cuda
-        found["cuda"] = ("no", f"torch was built for CUDA {built} but sees no GPU" if built else "this torch is built for the CPU")
-    found["mps"] = ("yes", "Apple GPU") if torch.backends.mps.is_available() else ("no", "not an Apple GPU, or torch lacks it")
-    found["kernels"] = ("torch", f"in use; {', '.join(kernels.IMPLEMENTATIONS)} exist. native and triton are not written yet")
+        found["cuda"] = (
+            "no",
+            f"torch was built for CUDA {built} but sees no GPU" if built else "this torch is built for the CPU",
+        )
+    found["mps"] = (
+        ("yes", "Apple GPU") if torch.backends.mps.is_available() else ("no", "not an Apple GPU, or torch lacks it")
+    )
+    found["kernels"] = (
+        "torch",
+        f"in use; {', '.join(kernels.IMPLEMENTATIONS)} exist. native and triton are not written yet",
+    )
     for name in ("transformers", "tokenizers", "datasets", "pyarrow", "matplotlib"):
         try:
             found[name] = ("yes", importlib.metadata.version(name))
@@ -61,7 +72,9 @@ def examine() -> dict[str, tuple[str, str]]:
             found[name] = ("no", f"not installed; pip install {name}")
     for name, use in OPTIONAL.items():
         there = importlib.util.find_spec(name) is not None
-        found[name] = ("yes", f"for {use}") if there else ("no", f"not installed; for {use}, not needed by what exists today")
+        found[name] = (
+            ("yes", f"for {use}") if there else ("no", f"not installed; for {use}, not needed by what exists today")
+        )
     try:
         found["storyworld"] = ("yes", str(shipped.path("storyworld").name) + " is shipped with the package")
     except ValueError as error:

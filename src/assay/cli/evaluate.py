@@ -67,7 +67,15 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     page = report.build([out], out / "report.html")
     if flags.json:
-        print(json.dumps({"out": str(out), "report": str(page), "outcomes": json.loads(result.to_pandas().to_json(orient="records"))}))
+        print(
+            json.dumps(
+                {
+                    "out": str(out),
+                    "report": str(page),
+                    "outcomes": json.loads(result.to_pandas().to_json(orient="records")),
+                }
+            )
+        )
     else:
         print(report.verdict_table(result))
         print(f"Report: {page}")

@@ -61,4 +61,6 @@ def _sites(model: str) -> dict[str, str]:
 def _texts(_: str) -> dict[str, str]:
     from assay.core import shipped
 
-    return {name: about for name, about in shipped.texts().items()}
+    return {
+        name: f"{shipped.text_path(name).stat().st_size / 1e6:.1f} MB, ships with assay" for name in shipped.texts()
+    }

@@ -83,7 +83,9 @@ def _explained(kind: Any, sentence: str, default: Any) -> Any:
     """The type with its help; where None or () stands for "not given", the help says so itself and shows no default."""
     absent = default is None or default == ()
     options: dict[str, Any] = {"help": sentence, **({"help_behavior_hint": ""} if absent else {})}
-    plain = [part for part in get_args(kind) if part is not type(None)] if get_origin(kind) in (Union, UnionType) else []
+    plain = (
+        [part for part in get_args(kind) if part is not type(None)] if get_origin(kind) in (Union, UnionType) else []
+    )
     if absent and len(plain) == 1 and isinstance(plain[0], type):
         options["metavar"] = plain[0].__name__.upper()
     return Annotated[kind, tyro.conf.arg(**options)]
@@ -116,7 +118,9 @@ def parse(
     for name in positional:
         hints[name] = tyro.conf.Positional[hints[name]]
     everything = dataclasses.make_dataclass(verb, [*extra, *_rebuilt(own, hints)], kw_only=True)
-    given = tyro.cli(everything, prog=f"assay {verb}", description=about, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    given = tyro.cli(
+        everything, prog=f"assay {verb}", description=about, args=argv, config=(tyro.conf.FlagCreatePairsOff,)
+    )
     values = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
     if arch is not None:
         values["arch"] = {f.name: getattr(given.arch, f.name) for f in dataclasses.fields(given.arch)}

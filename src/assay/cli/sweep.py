@@ -60,7 +60,11 @@ def main(argv: list[str]) -> int:
     stream, site, facts = training_stream(flags, options, out)
     grid = flags.controls_k or control_grid(wanted, stream.width(site))
     if flags.controls:
-        wanted += [{"arch": arch, "k": list(grid)} for arch in ("pca", "raw", "random") if arch not in {w["arch"] for w in wanted}]
+        wanted += [
+            {"arch": arch, "k": list(grid)}
+            for arch in ("pca", "raw", "random")
+            if arch not in {w["arch"] for w in wanted}
+        ]
     plans = make_plans(wanted, stream.width(site), flags.d_sae, options, flags.seeds)
     made = training.sweep(
         plans, stream, out, site=site, resume=flags.resume, facts=facts, quiet=flags.quiet,
@@ -143,7 +147,9 @@ def check_tries(wanted: list[dict[str, Any]]) -> None:
     from assay.training import TrainConfig
 
     for item in wanted:
-        known = [f.name for cls in (dictionaries.config_class(item["arch"]), TrainConfig) for f in dataclasses.fields(cls)]
+        known = [
+            f.name for cls in (dictionaries.config_class(item["arch"]), TrainConfig) for f in dataclasses.fields(cls)
+        ]
         for name in item:
             if name not in ("arch", *known):
                 raise BadOption(f'"{name}" is not an option of {item["arch"]}.{nearest(name, known)}')
@@ -174,7 +180,7 @@ def make_plans(wanted: list[dict[str, Any]], d_in: int, d_sae: int | None, optio
             own = {n: v for n, v in given.items() if n not in run_fields}
             if required and "d_sae" not in own:
                 if d_sae is None:
-                    raise BadOption(f'{item["arch"]} needs a width; give --d-sae N, or d-sae=N in its --try.')
+                    raise BadOption(f"{item['arch']} needs a width; give --d-sae N, or d-sae=N in its --try.")
                 own["d_sae"] = d_sae
             label = "_".join([item["arch"], *(f"{n.replace('_', '-')}-{v}" for n, v in given.items())])
             for seed in range(options.seed, options.seed + (seeds if cls.learned_by == GRADIENT else 1)):

@@ -84,12 +84,12 @@ def blocks(units: Units, arms: Sequence[Arm]) -> list[Block]:
     known = declared(arms)
     columns = _Columns(units)
     names = ("study", "task", "metric", "split")
-    distinct, which = np.unique(np.stack([columns.codes[name] for name in names], axis=1), axis=0, return_inverse=True)
-    order = np.argsort(which.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(which.ravel(), minlength=len(distinct)))
+    distinct, which = _distinct([columns.codes[name] for name in names])
+    order = np.argsort(which, kind="stable")
+    ends = np.cumsum(np.bincount(which, minlength=len(distinct)))
     made: list[Block] = []
-    for key, rows in zip(distinct.tolist(), np.split(order, ends[:-1])):
-        study, task, metric, split = (columns.texts[name][int(code)] for name, code in zip(names, key))
+    for key, rows in zip(distinct, np.split(order, ends[:-1])):
+        study, task, metric, split = (columns.texts[name][code] for name, code in zip(names, key))
         kinds: list[Any] = [
             columns.texts["unit_kind"][code] for code in np.unique(columns.codes["unit_kind"][rows]).tolist()
         ]
@@ -135,6 +135,23 @@ class _Columns:
         self.numbers: dict[str, NDArray[Any]] = {name: units[name] for name in ("seed", "point", "num", "den", "n_obs")}
 
 
+def _distinct(columns: list[NDArray[np.int64]]) -> tuple[list[list[int]], NDArray[np.int64]]:
+    """The distinct rows of several integer columns, and which of them each row is."""
+    found: list[NDArray[np.int64]] = []
+    key = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        values, place = np.unique(column, return_inverse=True)
+        found.append(values)
+        key = key * len(values) + place.ravel()
+    keys, which = np.unique(key, return_inverse=True)
+    parts: list[NDArray[np.int64]] = []
+    for values in reversed(found):
+        parts.append(values[keys % len(values)])
+        keys = keys // len(values)
+    rows: list[list[int]] = np.stack(parts[::-1], axis=1).tolist()
+    return rows, which.ravel()
+
+
 def _sums(flat: NDArray[np.int64], values: NDArray[Any], n_units: int, n_cells: int) -> Floats:
     """Rows of equal place added up. [n_units, n_cells]"""
     total: Any = np.bincount(flat, weights=values, minlength=n_units * n_cells)
@@ -152,14 +169,12 @@ def _cells(
 
     Where units are seeds, all subjects of one configuration are one cell, whose point is their mean.
     """
-    keys = np.stack([columns.codes["arm"][rows], columns.numbers["seed"][rows], columns.codes["subject"][rows]], axis=1)
-    distinct, which = np.unique(keys, axis=0, return_inverse=True)
-    which = which.ravel()
+    keys = [columns.codes["arm"][rows], columns.numbers["seed"][rows], columns.codes["subject"][rows]]
+    distinct, which = _distinct(keys)
     points = columns.numbers["point"][rows]
     groups: dict[tuple[str, str, int], list[tuple[str, float]]] = {}
     owner: list[tuple[str, str, int]] = []
-    listed: list[tuple[int, int, int]] = distinct.tolist()
-    for i, (arm_code, seed, subject_code) in enumerate(listed):
+    for i, (arm_code, seed, subject_code) in enumerate(distinct):
         name, subject = columns.texts["arm"][arm_code], columns.texts["subject"][subject_code]
         arm = known.get((name, int(seed), subject))
         if arm is None:

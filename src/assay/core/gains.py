@@ -61,7 +61,7 @@ def paired_gain(resampler: Resampler, arm: Side, baseline: Side, better: Better,
     drawn = None if draws is None else goodness(draws @ first, better) - goodness(draws @ second, better)
     effects = influence(num, den)
     effect = effects @ first * slope(a, better) - effects @ second * slope(b, better)
-    found = interval(gains, drawn, effect, level=level, rng=resampler.rng("seeds"))
+    found = interval(gains, drawn, effect, level=level, seed_weights=resampler.seed_weights)
     if found is None:
         return "in some resample the denominators sum to 0"
     n_seeds = n if block.unit_kind == "seed" else len(arm.mixes)

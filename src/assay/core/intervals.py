@@ -21,6 +21,7 @@ from assay.core.resampling import (
     interval,
     ratios,
     resampled_ratios,
+    reseeded,
 )
 
 OVER: dict[str, Over] = {
@@ -40,6 +41,12 @@ class Resampler:
         self.seed = seed
         self.resamples = resamples
         self._drawn: dict[bytes, tuple[NDArray[np.int64], Floats]] = {}
+        self._seed_weights: dict[int, Floats] = {}
+
+    def seed_weights(self, n_seeds: int) -> Floats:
+        if n_seeds not in self._seed_weights:
+            self._seed_weights[n_seeds] = reseeded(n_seeds, self.resamples, self.rng("seeds"))
+        return self._seed_weights[n_seeds]
 
     def rng(self, use: str) -> np.random.Generator:
         return numpy_rng(self.seed, use, self.block.study, self.block.task, self.block.split)
@@ -114,7 +121,9 @@ def _outcome(resampler: Resampler, columns: list[int], arm: Arm, metric: Metric,
         why = "no unit is common to all seeds" if n == 0 else "the denominators sum to 0"
     else:
         effect = influence(num, den)
-        found = interval(values, resampler.draws(mask, columns), effect, level=level, rng=resampler.rng("seeds"))
+        found = interval(
+            values, resampler.draws(mask, columns), effect, level=level, seed_weights=resampler.seed_weights
+        )
         if n < FEWEST_UNITS:
             why = f"{n} {block.unit_kind}{'s' if n != 1 else ''}: no interval under {FEWEST_UNITS}"
         elif found is None:

@@ -46,8 +46,8 @@ def join_units(tables: Sequence[Units]) -> Units:
         if differ.any():
             row: dict[str, Any] = whole.plain().slice(int(np.argmax(differ)), 1).to_pylist()[0]
             raise BadInput(
-                f"Two results disagree about {row['metric']} of arm {row['arm']}, subject {row['subject'] or '(none)'}, on "
-                f"{row['unit_kind']} {row['unit']}; join results of different runs under different study names."
+                f"Two results disagree about {row['metric']} of arm {row['arm']} ({row['subject'] or 'no subject'}) "
+                f"on {row['unit_kind']} {row['unit']}; join results of different runs under different study names."
             )
     return whole.keep(~later)
 

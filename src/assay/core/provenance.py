@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import resource
 import sys
 import time
 from datetime import UTC, datetime
@@ -37,3 +38,9 @@ def collect(**facts: Any) -> dict[str, Any]:
 def seconds() -> float:
     """A clock for costs: wall seconds from an arbitrary start."""
     return time.perf_counter()
+
+
+def peak_bytes() -> int:
+    """The largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

@@ -17,6 +17,7 @@ for units.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,10 +112,15 @@ def student(value: float, variance: float, freedom: float, level: float) -> tupl
 
 
 def interval(
-    values: Floats, draws: Floats | None, effect: Floats, *, level: float, rng: np.random.Generator
+    values: Floats,
+    draws: Floats | None,
+    effect: Floats,
+    *,
+    level: float,
+    seed_weights: Callable[[int], Floats],
 ) -> Interval | None:
     """The interval of the mean of `values` [n_seeds], from resamples `draws` [resamples, n_seeds] (None: use t) and the
-    effects of the units `effect` [n, n_seeds] (mean 0).
+    effects of the units `effect` [n, n_seeds] (mean 0). `seed_weights(n_seeds)` gives what `reseeded` returns.
 
     With three seeds or more it covers new seeds and new units, else new units only. None when it cannot be had: under 5
     units, or a resample whose denominators sum to 0.
@@ -136,15 +142,13 @@ def interval(
     variance = of_units + of_seeds
     if draws is not None:
         of_units = float(draws.mean(axis=1).var(ddof=1)) * n / (n - 1)
-        variance = float(_reseeded(draws, rng).var(ddof=1)) + of_units / n
+        variance = float((draws * seed_weights(n_seeds)).mean(axis=1).var(ddof=1)) + of_units / n
     parts = of_seeds**2 / (n_seeds - 1) + of_units**2 / (n - 1)
     freedom = (of_seeds + of_units) ** 2 / parts if parts > 0 else n_seeds - 1.0
     return Interval(*student(value, variance, freedom, level), how, over_seeds)
 
 
-def _reseeded(draws: Floats, rng: np.random.Generator) -> Floats:
-    """The mean over seeds drawn with replacement, anew in each resample. [resamples, n_seeds] -> [resamples]"""
-    resamples, n_seeds = draws.shape
+def reseeded(n_seeds: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Weights of seeds drawn with replacement in each resample, mean 1, deviations enlarged. [resamples, n_seeds]"""
     counts: NDArray[np.int64] = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=resamples)
-    weights = 1 + (counts - 1) * np.sqrt(n_seeds / (n_seeds - 1))
-    return (draws * weights).mean(axis=1)
+    return 1 + (counts - 1) * np.sqrt(n_seeds / (n_seeds - 1))

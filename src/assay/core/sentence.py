@@ -67,7 +67,7 @@ def unit_text(verdict: Verdict) -> str:
 def gain_text(verdict: Verdict) -> str:
     """Gain and interval with as many decimals as the interval's half-width deserves."""
     half = (verdict.hi - verdict.lo) / 2
-    digits = 3 if half <= 0 else min(8, max(1, 1 - math.floor(math.log10(half)) - (half < 0.1)))
+    digits = 3 if half <= 0 else min(8, max(1, math.ceil(-math.log10(half / 3))))
     lo, hi = (f"{value:.{digits}f}" for value in (verdict.lo, verdict.hi))
     return f"{verdict.gain:+.{digits}f} [{lo}, {hi}]".replace("-", "−")
 

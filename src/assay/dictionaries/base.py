@@ -278,6 +278,18 @@ class Dictionary(nn.Module):
             self.W_enc.copy_(columns / columns.norm(dim=0, keepdim=True))
 
 
+    @torch.no_grad()
+    def firing_threshold(self, x: Tensor, l0: float) -> Tensor:
+        """[d_sae]: the level of u that each latent exceeds on a share l0 / d_sae of the sample x [n, d_in].
+
+        A bias of minus this makes the starting L0 about `l0`, instead of about half of all latents.
+        """
+        n_above = max(1, min(len(x) - 1, round(len(x) * l0 / self.W_enc.shape[1])))
+        centred = self.centred(x.to(self.W_enc))
+        blocks = self.W_enc.split(max(1, (1 << 24) // len(x)), dim=1)
+        return torch.cat([(centred @ block).topk(n_above + 1, dim=0).values[-1] for block in blocks])
+
+
 def chosen(u: Tensor, selection: Selection) -> Tensor:
     """The support of u [B, F] as a boolean mask, by the definition."""
     from assay.kernels import reference

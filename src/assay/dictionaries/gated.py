@@ -11,7 +11,7 @@ runs over tokens. The rows of W_dec are kept at length 1.
 
 Source: Rajamanoharan et al. 2024, arXiv 2404.16014v2, section 3.2, eq. 6-8, App. D and G.
 Differs from the paper: the paper divides the squared error by d_in, so its l1 coefficient is ours / d_in; it does not state the
-initialisation, here W_enc = W_dec^T, zero vectors, and b_dec the mean of a sample.
+initialisation, here W_enc = W_dec^T, b_dec the mean of a sample, and zero vectors unless `init_l0` sets b_gate.
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ class Config(BaseConfig):
 
     l1_coef: float
     """Weight of the L1 penalty on the gate's code; more of it means fewer active latents."""
+    init_l0: float | None = None
+    """L0 at the start, by biases at a quantile of a sample; biases start at 0 (about half of all latents on) when not given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.l1_coef >= 0, "l1_coef", self.l1_coef, "at least 0")
+        l0 = self.init_l0
+        require(l0 is None or 0 < l0 < self.d_sae, "init_l0", l0, f"between 0 and --d-sae {self.d_sae}")
 
 
 class Gated(Dictionary):
@@ -63,3 +67,5 @@ class Gated(Dictionary):
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
         self.init_tied(rng)
         self.b_dec.copy_(y.mean(0))
+        if self.config.init_l0 is not None:
+            self.b_gate.copy_(-self.firing_threshold(x, self.config.init_l0))

@@ -35,12 +35,16 @@ class Config(BaseConfig):
 
     l1_coef: float
     """Weight of the L1 penalty; more of it means fewer active latents."""
+    init_l0: float | None = None
+    """L0 at the start, by biases at a quantile of a sample; biases start at 0 (about half of all latents on) when not given."""
     decoder_norm: Literal["unit", "free"] = "unit"
     """unit: rows of W_dec are kept at length 1; free: the penalty weighs each latent by its row's length (April 2024)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.l1_coef >= 0, "l1_coef", self.l1_coef, "at least 0")
+        l0 = self.init_l0
+        require(l0 is None or 0 < l0 < self.d_sae, "init_l0", l0, f"between 0 and --d-sae {self.d_sae}")
 
 
 class Relu(Dictionary):
@@ -73,3 +77,5 @@ class Relu(Dictionary):
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
         self.init_tied(rng, norm=1.0 if self.unit_norm else 0.1)
         self.b_dec.copy_(y.mean(0))
+        if self.config.init_l0 is not None:
+            self.b_enc.copy_(-self.firing_threshold(x, self.config.init_l0))

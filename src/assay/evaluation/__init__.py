@@ -4,5 +4,6 @@ from assay.evaluation.entry import Entry
 from assay.evaluation.evaluate import evaluate
 from assay.evaluation.evaluation import Evaluation
 from assay.evaluation.examples import Showing
+from assay.evaluation.recovery import Trial, evaluate_recovery
 
-__all__ = ["Entry", "Evaluation", "Showing", "evaluate"]
+__all__ = ["Entry", "Evaluation", "Showing", "Trial", "evaluate", "evaluate_recovery"]

@@ -166,7 +166,9 @@ def _judge(
     """Sums into the four tables."""
     units = tables.units(measurements, readings, study, task)
     costs = [tables.cost(m, readings) for m in measurements]
-    arms = [tables.arm(m, readings, cost) for m, cost in zip(measurements, costs)]
+    arms = [
+        tables.standing(m.entry, m.subject, tables.point_of(m, readings), cost) for m, cost in zip(measurements, costs)
+    ]
     outcomes = summarise(units, arms, metrics, seed=seed, resamples=resamples)
     for measurement, arm in zip(measurements, arms):
         outcomes += tables.shares(measurement, readings, study, task, arm)

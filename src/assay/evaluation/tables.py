@@ -66,33 +66,38 @@ def units(measurements: Sequence[Measurement], readings: Readings, study: str, t
     return Units.concat(parts)
 
 
-def arm(measurement: Measurement, readings: Readings, cost: Cost) -> Arm:
-    """The dictionary's standing in the study."""
-    options = options_of(measurement.entry)
+def standing(entry: Entry, subject: str, point: float | None, spent: Cost) -> Arm:
+    """The entry as an arm of the study. Without options of its own its subject tells it from others of its arm."""
+    options = options_of(entry)
     return Arm(
-        name=measurement.entry.arm,
-        role=measurement.entry.role,  # pyright: ignore[reportArgumentType]  # checked in `checks.arms`
-        cost=cost.id,
-        subject=measurement.subject,
-        seed=measurement.entry.seed,
-        point_name=None if point_of(measurement, readings) is None else "l0",
+        name=entry.arm,
+        role=entry.role,  # pyright: ignore[reportArgumentType]  # checked in `checks.arms`
+        cost=spent.id,
+        subject=subject,
+        seed=entry.seed,
+        point_name=None if point is None else "l0",
         options=options,
-        label="" if options else measurement.subject,
+        label="" if options else subject,
     )
+
+
+def recorded_cost(entry: Entry, subject: str) -> Cost:
+    """What it cost to make, as the entry or the dictionary's provenance says."""
+    if entry.cost is not None:
+        return entry.cost
+    known = checks.provenance(entry.dictionary).get("cost")
+    names = {f.name for f in dataclasses.fields(Cost)}
+    plain: dict[str, Any] = {k: v for k, v in known.items() if k in names} if isinstance(known, Mapping) else {}
+    if "includes" in plain:
+        plain["includes"] = tuple(plain["includes"])
+    own: dict[str, Any] = {"id": f"{entry.arm}-{subject}", "access": "activations"}
+    return Cost(**(own | plain))
 
 
 def cost(measurement: Measurement, readings: Readings) -> Cost:
     """What it cost to make, as recorded, and what encoding one document of this text costs, as measured."""
     entry = measurement.entry
-    recorded = entry.cost
-    if recorded is None:
-        known = checks.provenance(entry.dictionary).get("cost")
-        names = {f.name for f in dataclasses.fields(Cost)}
-        plain: dict[str, Any] = {k: v for k, v in known.items() if k in names} if isinstance(known, Mapping) else {}
-        if "includes" in plain:
-            plain["includes"] = tuple(plain["includes"])
-        own: dict[str, Any] = {"id": f"{entry.arm}-{measurement.subject}", "access": "activations"}
-        recorded = Cost(**(own | plain))
+    recorded = recorded_cost(entry, measurement.subject)
     n = max(len(readings.chosen), 1)
     path = getattr(entry.dictionary, "path", None)
     weights = Path(path) / checks.WEIGHTS if path is not None else None
@@ -106,7 +111,7 @@ def cost(measurement: Measurement, readings: Readings) -> Cost:
     )
 
 
-def shares(measurement: Measurement, readings: Readings, study: str, task: str, standing: Arm) -> list[Outcome]:
+def shares(measurement: Measurement, readings: Readings, study: str, task: str, arm: Arm) -> list[Outcome]:
     """Dead and dense shares on both splits; `n_units` latents, `n_obs` tokens."""
     if measurement.firing is None:
         return []
@@ -120,9 +125,9 @@ def shares(measurement: Measurement, readings: Readings, study: str, task: str, 
                 Outcome(
                     study=study,
                     task=task,
-                    arm=standing.name,
+                    arm=arm.name,
                     metric=metric,
-                    role=standing.role,
+                    role=arm.role,
                     better="lower" if metric == "dead" else "none",
                     value=value,
                     why_null=NO_INTERVAL.replace("N tokens", f"{firing.n_tokens:,} tokens"),
@@ -133,13 +138,13 @@ def shares(measurement: Measurement, readings: Readings, study: str, task: str, 
                     n_units=len(firing.counts),
                     n_obs=firing.n_tokens,
                     n_seeds=1,
-                    seed=standing.seed,
+                    seed=arm.seed,
                     split=readings.rule.names[side],
-                    point_name=standing.point_name,
+                    point_name=arm.point_name,
                     point=point_of(measurement, readings),
                     subject=measurement.subject,
-                    options=dict(standing.options),
-                    cost=standing.cost,
+                    options=dict(arm.options),
+                    cost=arm.cost,
                 )
             )
     return found

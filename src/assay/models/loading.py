@@ -20,12 +20,12 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from assay.core import shipped
 from assay.core.artefact import read_json
 from assay.core.errors import AssayError, BadInput, BadOption, Corrupt, NotFound, Unreachable, nearest
 from assay.models.model import Model
 from assay.models.sites import FAMILIES
 
-SHIPPED = ("storyworld",)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -37,7 +37,7 @@ UNWANTED = ("*/*", "model.fp16*", "model.fp32*")
 def load(name_or_path: str | Path, *, device: str = "cpu", dtype: str = "float32", offline: bool = False) -> Model:
     """Open a causal language model or an encoder, with its tokenizer, frozen and in evaluation mode.
 
-    `name_or_path`: `storyworld` (ships with assay), a local folder, or a name on the Hugging Face Hub, which is fetched
+    `name_or_path`: `storyworld` (ships with assay), a folder, or a name on the Hugging Face Hub, which is fetched
     once and then found in the cache. `offline=True`, or HF_HUB_OFFLINE=1, looks in the cache alone. Raises `NotFound`
     for an unknown name or folder, `Unreachable` without a network, `Corrupt` for a torn file, `BadInput` for a model
     that cannot be used: one with code of its own, with pickled weights, or with an encoder and a decoder.
@@ -49,8 +49,9 @@ def load(name_or_path: str | Path, *, device: str = "cpu", dtype: str = "float32
         config = _config(name, folder)
         hf = _network(name, folder, config, torch_dtype)
         tokenizer = _tokenizer(name, folder)
-    shown = Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name
-    return Model(hf.to(place), tokenizer, shown)
+    local = name not in shipped.names() and Path(name).expanduser().is_dir()
+    whole = str(folder.resolve()) if local else name
+    return Model(hf.to(place), tokenizer, name=folder.resolve().name if local else name, source=whole)
 
 
 def _dtype(dtype: str) -> torch.dtype:
@@ -71,15 +72,13 @@ def _device(device: str) -> torch.device:
 
 def _folder(name: str, offline: bool) -> Path:
     """The local folder that holds the model; fetched first where `name` is a hub name."""
+    if name in shipped.names():
+        return shipped.path(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return path
     if path.is_file():
         raise NotFound(f"{name} is a file; give the folder that holds config.json and model.safetensors.")
-    if name in SHIPPED:
-        from assay.core.shipped import path as shipped_path
-
-        return shipped_path(name)
     if name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise NotFound(
             f"The model folder {name} does not exist; give a local folder, a hub name such as gpt2, or storyworld."

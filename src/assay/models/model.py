@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from typing import Any
 
 import torch
@@ -22,10 +23,13 @@ class Model:
     edit brings a tensor that needs gradients; to fine-tune, call `model.hf.requires_grad_(True)`.
     """
 
-    def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model") -> None:
+    def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", source: str | None = None) -> None:
         self.hf: Any = hf.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.name = name
+        """Short, for messages and tables."""
+        self.source = name if source is None else source
+        """What `load` takes to open it again: hub name, shipped name or absolute folder."""
         config = hf.config.get_text_config()
         family = FAMILIES.get(hf.config.model_type)
         self.family: str | None = family.name if family else None
@@ -35,13 +39,14 @@ class Model:
         self.vocab_size = int(config.vocab_size)
         self.context = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         """Most tokens in one text."""
-        if hf.config.model_type in ("roberta", "xlm-roberta"):
-            self.context -= config.pad_token_id + 1  # their positions count from there
+        self._counts_from_ids = hf.config.model_type in ("roberta", "xlm-roberta")
+        if self._counts_from_ids:  # padding is where the ids say so, and positions start behind the padding id
+            self.context -= config.pad_token_id + 1
         self.is_causal_lm = hf.get_output_embeddings() is not None and (family is None or family.causal)
         self._config = config
         self._sites = Sites(hf, family, self.n_layers, name)
         self._widths: dict[str, int] = {}
-        self._logits_to_keep = self.is_causal_lm and "logits_to_keep" in hf.forward.__code__.co_varnames
+        self._options = frozenset(inspect.signature(hf.forward).parameters)
         self._n_prompt: int | None = None  # while generating: columns before this one are the prompt
 
     def __repr__(self) -> str:
@@ -148,13 +153,14 @@ class Model:
         options: dict[str, Any] = {}
         if mask is not None:
             options["attention_mask"] = mask.long()
-            if self.hf.config.model_type not in ("roberta", "xlm-roberta"):  # they count positions from the ids
+            if "position_ids" in self._options and not self._counts_from_ids:
                 positions = Where.of(ids, mask, frozenset()).positions
                 options["position_ids"] = positions.clamp(min=0)
         if self.is_causal_lm:
             options["use_cache"] = past is not None
-            options["past_key_values"] = None if past is True else past
-            if last_logits and self._logits_to_keep:
+            if past is not None and past is not True:
+                options["past_key_values"] = past
+            if last_logits and "logits_to_keep" in self._options:
                 options["logits_to_keep"] = 1
         return self.hf(input_ids=ids, **options)
 

@@ -1,7 +1,7 @@
 """From a matplotlib figure to an inline SVG that follows the theme of the page, and to files for documents.
 
-A picture is drawn with stand-in colours; in the SVG of the page they become CSS variables (`var(--arm-0)`), in files the colours
-of the light theme. Text stays text, in the fonts of the page.
+A picture is drawn with stand-in colours; in the SVG of the page they become CSS variables (`var(--arm-0)`), in files
+the colours of the light theme. Text stays text, in the fonts of the page.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from assay.core.artefact import atomic_write
@@ -22,7 +24,7 @@ from assay.report.style import ARM_COLOURS, ARM_MARKERS, CONTROL_MARKERS, INK
 _NAMES = [*INK, *(f"arm-{i}" for i in range(len(ARM_COLOURS)))]
 _LIGHT = {**{k: v[0] for k, v in INK.items()}, **{f"arm-{i}": v[0] for i, v in enumerate(ARM_COLOURS)}}
 _STAND_IN = {name: f"#a5{index:02x}5a" for index, name in enumerate(_NAMES)}
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "assay", "font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8,
     "ytick.labelsize": 8, "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
     "font.family": "DejaVu Sans", "axes.unicode_minus": True, "xtick.major.width": 0.8, "ytick.major.width": 0.8,
@@ -50,6 +52,9 @@ class Picture:
     alt: str
     size: tuple[float, float]  # inches
     draw: Callable[[Figure, Palette], None]
+    margins: tuple[float, float, float, float] | None = (
+        None  # left, bottom, right, top as shares; None: fitted (slower)
+    )
 
     def inline(self) -> Html:
         """SVG for the page: no ids shared with other pictures, colours as CSS variables, an accessible name."""
@@ -81,7 +86,10 @@ class Picture:
 
     def _figure(self, palette: Palette) -> Figure:
         with matplotlib.rc_context({**_RC, **_theme(palette)}):
-            figure = Figure(figsize=self.size, layout="constrained")
+            figure = Figure(figsize=self.size, layout="constrained" if self.margins is None else None)
+            if self.margins is not None:
+                left, bottom, right, top = self.margins
+                figure.subplots_adjust(left=left, bottom=bottom, right=right, top=top)
             figure.patch.set_alpha(0)
             self.draw(figure, palette)
         return figure
@@ -90,11 +98,11 @@ class Picture:
         buffer = io.StringIO()
         figure = self._figure(palette)
         with matplotlib.rc_context(_RC):
-            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
         return buffer.getvalue()
 
 
-def _theme(palette: Palette) -> dict[str, str]:
+def _theme(palette: Palette) -> dict[Any, Any]:
     ink, quiet, rule = palette["ink"], palette["quiet"], palette["rule"]
     return {
         "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": quiet, "xtick.color": quiet, "ytick.color": quiet,
@@ -103,7 +111,7 @@ def _theme(palette: Palette) -> dict[str, str]:
 
 
 def looks(arms: list[str], roles: dict[str, str]) -> dict[str, Look]:
-    """A look for each arm, the same in every picture: hue and marker for what was learned, greys for controls and floors."""
+    """A look for each arm, the same in every picture: hue and marker for what was learned, greys for controls."""
     found: dict[str, Look] = {}
     learned = controls = 0
     for arm in arms:

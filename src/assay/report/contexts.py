@@ -1,4 +1,4 @@
-"""Top activating contexts: for one dictionary of each arm, some latents with the tokens on which they fire highlighted."""
+"""Top activating contexts: some latents of one dictionary an arm, the tokens on which they fire highlighted."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def middle_subjects(saved: Saved) -> dict[str, str]:
     return chosen
 
 
-def contexts(saved: Saved, looks: dict[str, Look]) -> Html:
+def boxes(saved: Saved, looks: dict[str, Look]) -> Html:
     """A folding box an arm, the first one open; latents are spread over firing frequency, not picked by hand."""
     subjects = middle_subjects(saved)
     l0 = {row.subject: row.l0 for setting in saved.settings for row in setting.rows}
-    boxes: list[Html] = []
+    folded: list[Html] = []
     for arm, subject in subjects.items():
         found: dict[int, list[dict[str, Any]]] = {}
         for example in saved.examples:
@@ -45,8 +45,8 @@ def contexts(saved: Saved, looks: dict[str, Look]) -> Html:
         summary = tag(
             "summary", name, " ", tag("span", f"{at}, {len(shown)} of {len(found)} saved latents", class_="quiet")
         )
-        boxes.append(tag("details", summary, *shown, open=not boxes))
-    return join(boxes)
+        folded.append(tag("details", summary, *shown, open=not folded))
+    return join(folded)
 
 
 def spread_out(found: dict[int, list[dict[str, Any]]]) -> list[int]:
@@ -86,7 +86,7 @@ def token(text: str, value: float, peak: float) -> Html:
 
 
 def visible(text: str) -> Html:
-    """White space that matters, made visible and quiet: line breaks, tabs, runs of spaces, control characters, nothing at all."""
+    """White space that matters made visible: line breaks, tabs, runs of spaces, control characters, empty tokens."""
     if text == "":
         return tag("i", "∅", class_="ws")
     parts: list[Html] = []

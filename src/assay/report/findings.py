@@ -1,4 +1,4 @@
-"""What the verdicts say, in words: one finding for each arm, metric and setting, and what was left without a verdict."""
+"""What the verdicts say, in words: one finding for each arm, metric and setting, and what was not compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAIN = ("loss_recovered_zero", "loss_recovered_mean", "delta_loss", "fvu", "gamm
 
 
 def speaks_of_architecture(verdict: Verdict) -> bool:
-    """Whether seeds were resampled too, so that the verdict is about the recipe; else it is about these trained weights."""
+    """Whether seeds were resampled too, so that the verdict is about the recipe and not these weights alone."""
     return verdict.n_seeds >= FEWEST_SEEDS
 
 
@@ -49,7 +49,7 @@ class Finding:
         return by_word
 
     def clauses(self) -> list[tuple[str, str]]:
-        """(word, where and by how much), e.g. ("beats", "at 3 of 4 sparsities (L0 4.1, 8.3, 16; gain +0.012 to +0.034)")."""
+        """(word, where and by how much), as ("beats", "at 2 of 4 sparsities (L0 4.1, 8.3; gain +0.012 to +0.034)")."""
         style = describe(self.metric).style
         clauses: list[tuple[str, str]] = []
         for word, same in self.counts().items():

@@ -51,7 +51,7 @@ def listing(items: Iterable[object], **attributes: object) -> Html:
 def table(
     head: Iterable[object], rows: Iterable[Iterable[object]], caption: object | None = None, class_: str | None = None
 ) -> Html:
-    """A table in a box that scrolls sideways on a narrow screen. Cells that are `<td>`/`<th>` already stay as they are."""
+    """A table in a box that scrolls sideways on a narrow screen. Cells that are `<td>` or `<th>` stay as they are."""
     top = tag("thead", tag("tr", *(_cell(cell, "th", scope="col") for cell in head)))
     body = tag("tbody", *(row if isinstance(row, Html) else tag("tr", *map(_cell, row)) for row in rows))
     inner = tag("table", tag("caption", caption) if caption is not None else Html(""), top, body)

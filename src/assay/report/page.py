@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from assay.core.artefact import atomic_write
-from assay.report import tables
+from assay.report import sections, tables
 from assay.report.canvas import Look, Picture, key, looks
-from assay.report.contexts import contexts, middle_subjects
-from assay.report.findings import Finding, count, findings, lede, metric_order, not_compared
+from assay.report.findings import Finding, count, findings, lede
 from assay.report.markup import Html, escape, join, listing, paragraph, tag
-from assay.report.pictures import against_l0, along_training, curves, firing, histogram
-from assay.report.ran import alarms, ran, words_of
-from assay.report.saved import Saved, Setting, load
+from assay.report.ran import alarms, ran
+from assay.report.saved import Saved, load
 from assay.report.style import sheet
-from assay.report.words import IDEAS, WORDS, family, number
 from assay.report.words import metric as describe
-
-PARETO = ("loss_recovered_zero", "loss_recovered_mean", "fvu")
-NO_PICTURE = {
-    "loss_recovered_zero": "Loss recovered against L0 cannot be drawn",
-    "fvu": "FVU against L0 cannot be drawn",
-    "gamma": "γ against L0 cannot be drawn",
-}
 
 
 def build(
     folders: Sequence[Path | str], out: Path | str, title: str | None = None, *, picture_files: bool = True
 ) -> Path:
-    """Write `out`/report.html about the results in `folders`, and its pictures as files in `out`/pictures; return the page's path.
+    """Write `out`/report.html about the results in `folders`, its pictures into `out`/pictures; return the page.
 
-    `out` may also name the page itself (a path that ends in .html). Raises `NotFound` or `Corrupt` for folders without readable results.
+    `out` may also name the page itself (a path that ends in .html). `picture_files=False` writes no
+    picture files. Raises `NotFound` or `Corrupt` for folders without readable results.
     """
     saved = load([Path(folder) for folder in folders])
     page = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
@@ -51,31 +39,49 @@ def render(saved: Saved, title: str | None, drawn: list[Picture]) -> str:
     """The page as text; every picture made for it is appended to `drawn`."""
     appearance = looks(saved.arm_order(), saved.roles)
     found = findings(saved)
-    sections = [
-        ("fidelity", "Sparsity against fidelity", _pareto(saved, appearance, drawn)),
-        ("bias", "Shrinkage", _gamma(saved, appearance, drawn)),
-        ("verdicts", "Verdicts", _verdicts(saved, appearance)),
-        ("arms", "Arms", _arms(saved, appearance)),
-        ("frequencies", "How often latents fire", _frequencies(saved, appearance, drawn)),
-        ("contexts", "Where latents fire", _contexts(saved, appearance)),
-        ("training", "Along training", _training(saved, appearance, drawn)),
+    parts = [
+        ("fidelity", "Sparsity against fidelity", sections.pareto(saved, appearance, drawn)),
+        ("bias", "Shrinkage", sections.gamma(saved, appearance, drawn)),
+        ("verdicts", "Verdicts", sections.verdicts(saved, appearance)),
+        ("arms", "Arms", sections.arms(saved, appearance)),
+        ("frequencies", "How often latents fire", sections.frequencies(saved, appearance, drawn)),
+        ("contexts", "Where latents fire", sections.contexts(saved, appearance)),
+        ("training", "Along training", sections.training(saved, appearance, drawn)),
         ("run", "What was run", ran(saved)),
-        ("words", "Definitions", _definitions(saved)),
+        ("words", "Definitions", sections.definitions(saved)),
     ]
     name = title or _title(saved)
-    links = listing([tag("a", heading, href=f"#{anchor}") for anchor, heading, _ in sections])
+    links = listing([tag("a", heading, href=f"#{anchor}") for anchor, heading, _ in parts])
     top = tag(
-        "header", tag("p", "assay report", class_="brand"), tag("h1", name), *(paragraph(s, class_="lede") for s in lede(saved)),
-        _headline(saved, found, appearance), _care(saved), tag("nav", links, aria_label="Contents"), class_="top",
-    )  # fmt: skip
-    main = tag("main", *(tag("section", tag("h2", heading), body, id=anchor) for anchor, heading, body in sections))
-    foot = tag("footer", "Made by ", tag("b", "assay"), " from ", ", ".join(f.name for f in saved.folders),
-               ". Everything on this page is in this file; it loads nothing.")  # fmt: skip
-    head = join([
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
-        Html('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'),
-        tag("title", name), tag("style", Html(sheet())),
-    ])  # fmt: skip
+        "header",
+        tag("p", "assay report", class_="brand"),
+        tag("h1", name),
+        *(paragraph(s, class_="lede") for s in lede(saved)),
+        _headline(saved, found, appearance),
+        _care(saved),
+        tag("nav", links, aria_label="Contents"),
+        class_="top",
+    )
+    main = tag("main", *(tag("section", tag("h2", heading), body, id=anchor) for anchor, heading, body in parts))
+    foot = tag(
+        "footer",
+        "Made by ",
+        tag("b", "assay"),
+        " from ",
+        ", ".join(f.name for f in saved.folders),
+        ". Everything on this page is in this file; it loads nothing.",
+    )
+    head = join(
+        [
+            Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
+            Html(
+                '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src '
+                "'unsafe-inline'\">"
+            ),
+            tag("title", name),
+            tag("style", Html(sheet())),
+        ]
+    )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{top}\n{main}\n{foot}</body></html>\n'
 
 
@@ -119,199 +125,3 @@ def _clauses(finding: Finding) -> Html:
 def _care(saved: Saved) -> Html:
     warnings = alarms(saved)
     return tag("aside", tag("h3", "Read with care"), listing(warnings), class_="care") if warnings else Html("")
-
-
-def _pareto(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> Html:
-    parts: list[Html] = [_legend(appearance)] if appearance else []
-    for number_, setting in enumerate(saved.settings):
-        names = [n for n in PARETO if n != "loss_recovered_mean" or _values(setting, "loss_recovered_zero") == 0]
-        figures = [_against(setting, name, f"{name.replace('_', '-')}-{number_}", appearance, drawn) for name in names]
-        parts += [*_heading(saved, setting), tag("div", *figures, class_="pictures")]
-    if not saved.settings:
-        return paragraph("There is nothing to draw: the folders hold no outcomes.")
-    return join([
-        paragraph("Left is sparser. A dictionary is better where it reaches the same fidelity with fewer active latents. "
-                  "Bars are 95 % intervals; where none is seen, it is smaller than the marker."),
-        *parts,
-    ])  # fmt: skip
-
-
-def _gamma(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> Html:
-    """γ against L0 beside what the picture says in words."""
-    parts: list[Html] = []
-    for number_, setting in enumerate(saved.settings):
-        figure = _against(setting, "gamma", f"gamma-{number_}", appearance, drawn, line=1.0)
-        lines = [sentence for arm in appearance if (sentence := bias(setting, arm))]
-        reading = tag("div", listing(lines), class_="reading") if lines else Html("")
-        parts += [*_heading(saved, setting), tag("div", figure, reading, class_="pictures")]
-    intro = (
-        "γ = E‖x̂‖² / E[x̂·x]. On the dotted line at 1 a reconstruction has the right length; below it, it is too short."
-    )
-    return join([paragraph(intro), *parts]) if parts else paragraph("γ was not measured.")
-
-
-def bias(setting: Setting, arm: str) -> str:
-    """The range of γ of one arm and at how many of its sparsities the interval lies below, around or above 1."""
-    cells = [row.cells["gamma"] for row in setting.pooled() if row.arm == arm and row.value("gamma") is not None]
-    if not cells:
-        return ""
-    found = sorted(o.value for o in cells if o.value is not None)
-    span = number(found[0], 3) + (f" to {number(found[-1], 3)}" if len(found) > 1 else "")
-    below = sum(o.hi is not None and o.hi < 1 for o in cells)
-    above = sum(o.lo is not None and o.lo > 1 for o in cells)
-    around = sum(o.lo is not None and o.hi is not None and o.lo <= 1 <= o.hi for o in cells)
-    said = [f"{word} at {n}" for word, n in (("below 1", below), ("its interval holds 1", around), ("above 1", above)) if n]
-    return f"{arm}: γ {span}; {', '.join(said)} of {count(len(cells), 'sparsity', 'sparsities')}." if said else f"{arm}: γ {span}; no interval."
-
-
-def _values(setting: Setting, name: str) -> int:
-    return sum(row.value(name) is not None for row in setting.rows)
-
-
-def _against(
-    setting: Setting, name: str, file: str, appearance: dict[str, Look], drawn: list[Picture], line: float | None = None
-) -> Html:
-    """One metric against L0 as a figure, or the sentence that says why there is none."""
-    rows = setting.pooled()
-    lines = curves(rows, setting.singles(), name)
-    if not lines:
-        reasons = list(
-            dict.fromkeys(o.why_null for row in rows if (o := row.cells.get(name)) is not None and o.why_null)
-        )
-        why = ": " + " ".join(reasons) if reasons else ": it was not measured, or no L0 was."
-        sentence = NO_PICTURE.get(name, f"{describe(name).label} cannot be drawn") + why
-        return tag("figure", tag("figcaption", sentence))
-    picture, outside = against_l0(file, name, lines, appearance, line)
-    drawn.append(picture)
-    label = describe(name).label
-    said = f"{label[0].upper()}{label[1:]} against L0." if name != "gamma" else "γ against L0."
-    if outside:
-        hidden = [f"{c.arm} ({number(min(c.y), 3)} to {number(max(c.y), 3)})" for c in lines if c.arm in outside]
-        said += f" The frame is fitted to what was learned; partly or wholly outside it: {', '.join(hidden)}."
-    return tag("figure", picture.inline(), tag("figcaption", said))
-
-
-def _legend(appearance: dict[str, Look]) -> Html:
-    return listing([key(arm, look) for arm, look in appearance.items()], class_="legend")
-
-
-def _heading(saved: Saved, setting: Setting) -> list[Html]:
-    return [tag("h3", setting.title)] if len(saved.settings) > 1 else []
-
-
-def _verdicts(saved: Saved, appearance: dict[str, Look]) -> Html:
-    parts: list[Html] = []
-    for setting in saved.settings:
-        parts += _heading(saved, setting)
-        if setting.verdicts:
-            sentences = listing(v.sentence for v in setting.verdicts)
-            summary = tag("summary", "The same in sentences")
-            parts += [tables.verdicts(setting, appearance), tag("details", summary, sentences)]
-        else:
-            parts.append(paragraph("Nothing was compared here, so there is no verdict."))
-        left = not_compared(setting, saved.roles)
-        if left:
-            parts += [tag("h3", "Not compared"), listing(left, class_="quiet")]
-    intro = "Above 0 the arm is better than the strongest baseline at the same L0. The band is the margin of a tie."
-    return join([paragraph(intro), *parts]) if parts else paragraph("Nothing was compared, so there is no verdict.")
-
-
-def _arms(saved: Saved, appearance: dict[str, Look]) -> Html:
-    parts: list[Html] = []
-    for number_, setting in enumerate(saved.settings):
-        rows = setting.pooled()
-        parts += [*_heading(saved, setting), tables.arms(setting, rows, saved, appearance, f"n{number_}")]
-        singles = setting.singles()
-        if singles:
-            summary = tag("summary", f"The {len(singles)} dictionaries one by one")
-            parts.append(tag("details", summary, tables.arms(setting, singles, saved, appearance, f"s{number_}")))
-    return join(parts) if parts else paragraph("The folders hold no outcomes.")
-
-
-def _frequencies(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> Html:
-    subjects = middle_subjects(saved)
-    found = {
-        arm: saved.histogram[arm, subject] for arm, subject in subjects.items() if (arm, subject) in saved.histogram
-    }
-    alive = [f for values in found.values() for f in values if f > 0]
-    if not alive:
-        return paragraph("No firing frequencies were saved.")
-    lowest = max(-8.0, math.floor(math.log10(min(alive))))
-    edges = np.linspace(lowest, 0.0, int(-lowest * 5) + 1)
-    top = max(float(histogram(np.asarray(values), edges).max()) for values in found.values())
-    l0 = {row.subject: row.l0 for setting in saved.settings for row in setting.rows}
-    figures: list[Html] = []
-    for place, (arm, values) in enumerate(found.items()):
-        look = appearance.get(arm, Look("control", "o", True))
-        picture = firing(f"frequency-{place}", arm, look, values, edges, top * 1.08)
-        drawn.append(picture)
-        at = f" at L0 {number(l0[subjects[arm]], 'count')}" if l0.get(subjects[arm]) is not None else ""
-        figures.append(
-            tag("figure", picture.inline(), tag("figcaption", key(arm, look), f"{at}, {len(values):,} latents"))
-        )
-    intro = (
-        "Share of latents by how often they fire (log scale), for the middle sparsity of each arm. "
-        "Latents that never fired stand apart at the left; those right of 10 % are dense."
-    )
-    return join([paragraph(intro), tag("div", *figures, class_="pictures small")])
-
-
-def _contexts(saved: Saved, appearance: dict[str, Look]) -> Html:
-    boxes = contexts(saved, appearance)
-    if not boxes:
-        return paragraph("No top activating contexts were saved.")
-    intro = [
-        "The strongest activations of some latents, for the middle sparsity of each arm. The latents are spread evenly over firing "
-        "frequency among those saved; none was picked by hand. Shade is the share of the latent’s largest activation: ",
-        tag("span", tag("b", "positive", class_="h6"), " ", tag("b", "negative", class_="n6"), class_="context-key"),
-        " (signed codes only).",
-    ]
-    return join([paragraph(*intro), boxes])
-
-
-def _training(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) -> Html:
-    runs = {arm: ticks for arm, ticks in saved.curves.items() if any(len(run) > 1 for run in ticks)}
-    if not runs:
-        return paragraph("No training logs lie in these folders, so whether the runs had converged is not shown here.")
-    ordered = {arm: runs[arm] for arm in [*appearance, *runs] if arm in runs}
-    figures: list[Html] = []
-    for name in ("fvu", "gamma"):
-        if any(name in tick for ticks in runs.values() for run in ticks for tick in run):
-            picture = along_training(f"training-{name}", name, ordered, appearance)
-            drawn.append(picture)
-            figures.append(
-                tag(
-                    "figure",
-                    picture.inline(),
-                    tag("figcaption", f"{describe(name).label} on training batches, a line a run."),
-                )
-            )
-    lines = [sentence for arm, ticks in ordered.items() if (sentence := settled(arm, ticks))]
-    intro = "A curve that still moves at its end belongs to a run that had not converged: its numbers refute nothing."
-    return join([paragraph(intro), tag("div", *figures, class_="pictures"), listing(lines, class_="quiet")])
-
-
-def settled(arm: str, runs: list[list[dict[str, float]]]) -> str:
-    """How much FVU and γ of the median run moved over the last fifth of its tokens, as a sentence; empty if too short."""
-    moves: dict[str, list[float]] = {"fvu": [], "gamma": []}
-    for run in runs:
-        for name, changes in moves.items():
-            points = [(tick["tokens"], tick[name]) for tick in run if name in tick]
-            if len(points) >= 5:
-                start = next(value for tokens, value in points if tokens >= 0.8 * points[-1][0])
-                changes.append(points[-1][1] - start)
-    said = [
-        f"{describe(name).label} {'+' if (move := float(np.median(changes))) > 0 else ''}{number(move, 4)}"
-        for name, changes in moves.items()
-        if changes
-    ]
-    return f"{arm}: over the last fifth of training the median run moved {' and '.join(said)}." if said else ""
-
-
-def _definitions(saved: Saved) -> Html:
-    present = sorted({family(o.metric) for o in saved.results.outcomes}, key=metric_order)
-    metrics = {describe(name).label: describe(name).meaning for name in present if describe(name).meaning}
-    parts = [tag("h3", "Metrics"), words_of(metrics)] if metrics else []
-    return join(
-        [*parts, tag("h3", "Words of a verdict"), words_of(WORDS), tag("h3", "How to read them"), words_of(IDEAS)]
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -56,7 +57,7 @@ def curves(rows: Sequence[Row], singles: Sequence[Row], name: str) -> list[Curve
 def against_l0(
     picture: str, name: str, drawn: list[Curve], looks: dict[str, Look], line: float | None = None
 ) -> tuple[Picture, list[str]]:
-    """One metric against L0; also the arms that lie wholly or partly outside the frame, which is fitted to what was learned."""
+    """One metric against L0; also the arms that leave the frame, which is fitted to what was learned."""
     order = [arm for arm in looks if any(c.arm == arm for c in drawn)]
     drawn = sorted(drawn, key=lambda c: order.index(c.arm))
     low, high, log = frame(drawn, looks, name, line)
@@ -91,7 +92,7 @@ def against_l0(
 
 
 def frame(drawn: list[Curve], looks: dict[str, Look], name: str, line: float | None) -> tuple[float, float, bool]:
-    """(bottom, top, log?) of the vertical axis: all of what was learned, and the controls as far as they do not squash it."""
+    """(bottom, top, log?) of the vertical axis: all that was learned, and controls as far as they do not squash it."""
     learned = [c for c in drawn if not looks[c.arm].control] or drawn
     bounds = [v for c in learned for v in (*c.low, *c.high)] + ([line] if line is not None else [])
     everything = [v for c in drawn for v in (*c.low, *c.high)] + bounds
@@ -123,8 +124,19 @@ def _one(ax: Axes, curve: Curve, look: Look, palette: Palette) -> None:
         alpha=0.55,
         zorder=over,
     )
-    for x, y in curve.seeds:
-        ax.plot([x], [y], marker=look.marker, markersize=2.6, color=colour, alpha=0.45, markeredgewidth=0, zorder=over)
+    if curve.seeds:
+        xs, ys = zip(*curve.seeds, strict=True)
+        ax.plot(
+            xs,
+            ys,
+            linestyle="none",
+            marker=look.marker,
+            markersize=2.6,
+            color=colour,
+            alpha=0.45,
+            markeredgewidth=0,
+            zorder=over,
+        )
     face = palette["card"] if look.control else colour
     ax.plot(curve.x, curve.y, linestyle="none", marker=look.marker, markersize=size, color=face, markeredgecolor=colour,
             markeredgewidth=0.9, zorder=over + 1)  # fmt: skip
@@ -133,7 +145,7 @@ def _one(ax: Axes, curve: Curve, look: Look, palette: Palette) -> None:
 def _label(
     ax: Axes, drawn: list[Curve], looks: dict[str, Look], palette: Palette, bounds: tuple[float, float], log: bool
 ) -> None:
-    """Write each arm's name at the right edge, level with the end of its curve, pushed apart where names would touch."""
+    """Write each arm's name at the right, level with the end of its curve, pushed apart where names would touch."""
     low, high = (math.log(v) for v in bounds) if log else bounds
     ends: list[tuple[float, Curve]] = []
     for curve in drawn:
@@ -143,18 +155,18 @@ def _label(
             ends.append((share, curve))
     ends.sort(key=lambda e: e[0])
     places = spread([share for share, _ in ends], 0.06)
-    for (share, curve), place in zip(ends, places, strict=True):
+    for (_, curve), place in zip(ends, places, strict=True):
         colour = palette[looks[curve.arm].colour]
         ax.annotate(
             curve.arm, xy=(curve.x[-1], curve.y[-1]), xycoords="data", xytext=(1.03, place), textcoords="axes fraction",
             va="center", ha="left", color=colour, annotation_clip=False, fontsize=8.5,
             fontweight="normal" if looks[curve.arm].control else "bold",
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4},
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "lw": 0.7, "shrinkA": 1, "shrinkB": 4},
         )  # fmt: skip
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Places near the wanted ones (ascending), at least `gap` apart and within 0..1 where they fit: least squares, by merging."""
+    """Places nearest to the wanted ones (ascending, least squares) at least `gap` apart, and not above 1."""
     blocks: list[tuple[float, int]] = []  # (sum of wanted − offset, count): a block sits at its mean
     for index, value in enumerate(wanted):
         total, count = value - index * gap, 1
@@ -168,14 +180,14 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return [place - over for place in places]
 
 
-def _plain_log(axis: object, limits: tuple[float, float]) -> None:
+def _plain_log(axis: Axis, limits: tuple[float, float]) -> None:
     """Ticks of a log axis as plain numbers: at 1, 2, 5 while the range is short, at decades where it is long."""
     decades = math.log10(limits[1] / limits[0])
     subs = (1, 2, 5) if decades < 2.6 else (1, 3) if decades < 4 else (1,)
-    axis.set_major_locator(LogLocator(10, subs=subs, numticks=20))  # pyright: ignore
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))  # pyright: ignore
-    axis.set_minor_locator(LogLocator(10, subs=tuple(range(1, 10)), numticks=40))  # pyright: ignore
-    axis.set_minor_formatter(NullFormatter())  # pyright: ignore
+    axis.set_major_locator(LogLocator(10, subs=subs, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
+    axis.set_minor_locator(LogLocator(10, subs=tuple(range(1, 10)), numticks=40))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def firing(picture: str, arm: str, look: Look, frequency: Sequence[float], edges: np.ndarray, top: float) -> Picture:
@@ -191,8 +203,10 @@ def firing(picture: str, arm: str, look: Look, frequency: Sequence[float], edges
         ax.stairs(counts, edges, color=colour, linewidth=1.2, linestyle="--" if look.control else "-")
         ax.bar([edges[0] + NEVER], [dead], width=0.34, color=palette["quiet"], alpha=0.55)
         if dead > 0:
-            ax.annotate(f"{100 * dead:.3g} %", (edges[0] + NEVER, min(dead, top)), (0, 2), textcoords="offset points",
-                        ha="center", va="bottom", fontsize=7.5, color=palette["quiet"], annotation_clip=False)  # fmt: skip
+            ax.annotate(
+                f"{100 * dead:.3g} %", (edges[0] + NEVER, min(dead, top)), (0, 2), textcoords="offset points",
+                ha="center", va="bottom", fontsize=7.5, color=palette["quiet"], annotation_clip=False,
+            )  # fmt: skip
         for at in (-2, -1):
             ax.axvline(at, color=palette["rule"], linewidth=0.8, zorder=0)
         ax.set_xlim(edges[0] + NEVER - 0.4, 0.05)
@@ -209,8 +223,11 @@ def firing(picture: str, arm: str, look: Look, frequency: Sequence[float], edges
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
 
     middle = float(np.median(values[values > 0])) if (values > 0).any() else math.nan
-    alt = f"Firing frequencies of {arm}: {100 * dead:.1f} % of {values.size} latents never fired; median of the others {middle:.2g}."
-    return Picture(picture, alt, SMALL, draw)
+    alt = (
+        f"Firing frequencies of {arm}: {100 * dead:.1f} % of {values.size} latents never fired; median of the "
+        f"others {middle:.2g}."
+    )
+    return Picture(picture, alt, SMALL, draw, margins=(0.15, 0.14, 0.96, 0.97))
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -232,13 +249,13 @@ def along_training(
         late: list[float] = []
         for arm, ticks in runs.items():
             look = looks.get(arm, Look("control", "o", True))
-            for index, run in enumerate(ticks):
+            for run in ticks:
                 points = [(tick["tokens"] / scale, tick[name]) for tick in run if name in tick]
                 if points:
                     x, y = zip(*points, strict=True)
                     late += y[len(y) // 10 :]
-                    ax.plot(x, y, color=palette[look.colour], linewidth=1.1, alpha=0.8, label=arm if index == 0 else None,
-                            linestyle=(0, (4, 2)) if look.control else "-")  # fmt: skip
+                    style = (0, (4, 2)) if look.control else "-"
+                    ax.plot(x, y, color=palette[look.colour], linewidth=1.1, alpha=0.8, linestyle=style)
         if late:
             low, high = min(late), max(late)
             if name == "gamma":
@@ -257,4 +274,6 @@ def along_training(
         ax.set_ylabel(describe(name).label)
 
     n = sum(len(ticks) for ticks in runs.values())
-    return Picture(picture, f"{describe(name).label} along training of {n} runs.", WIDE, draw)
+    return Picture(
+        picture, f"{describe(name).label} along training of {n} runs.", WIDE, draw, margins=(0.13, 0.13, 0.98, 0.97)
+    )

@@ -14,14 +14,16 @@ NOT_RECORDED = "The folders hold no run.json, so the command, the versions and t
 
 
 def alarms(saved: Saved) -> list[str]:
-    """Sentences that a reader must see before any number: what the run recorded, and what the numbers themselves betray."""
+    """Sentences that a reader must see before any number: what the run recorded, and what the numbers betray."""
     found: list[str] = []
     for run in saved.runs:
         found += [str(alarm) for alarm in run.get("alarms") or []]
         check = run.get("splice_check")
         if isinstance(check, Mapping) and check.get("passed") is False:
-            found.append(f"The splice check failed: putting back x̂ + (x − x̂) changed the loss by up to "
-                         f"{check.get('max_abs_loss_change_nats')} nats, so no loss metric of this run can be trusted.")  # fmt: skip
+            found.append(
+                f"The splice check failed: putting back x̂ + (x − x̂) changed the loss by up to "
+                f"{check.get('max_abs_loss_change_nats')} nats, so no loss metric of this run can be trusted."
+            )
     above = sorted(
         {
             row.arm
@@ -32,7 +34,8 @@ def alarms(saved: Saved) -> list[str]:
     )
     if above and not any("FVU" in alarm for alarm in found):
         found.append(
-            f"FVU is above 1 for {', '.join(above)}: worse than predicting the mean. Are these dictionaries of this site and scale?"
+            f"FVU is above 1 for {', '.join(above)}: worse than predicting the mean. Are these dictionaries of "
+            f"this site and scale?"
         )
     dead = sorted(
         {
@@ -124,7 +127,8 @@ def _splice(check: object) -> str | None:
     change, limit = check.get("max_abs_loss_change_nats"), check.get("tolerance_nats")
     word = "passed" if check.get("passed") else "FAILED"
     return (
-        f"{word}: with x̂ + (x − x̂) in place of x the loss of {check.get('documents', '?')} documents changed by at most "
+        f"{word}: with x̂ + (x − x̂) in place of x the loss of {check.get('documents', '?')} documents changed "
+        f"by at most "
         f"{_small(change)} nats (allowed: {_small(limit)})"
     )
 
@@ -136,11 +140,15 @@ def _small(value: object) -> str:
 def _losses(losses: object) -> str | None:
     if not isinstance(losses, Mapping):
         return None
-    return "; ".join(
-        f"{split}: " + ", ".join(f"{name} {number(value, 4)}" for name, value in of.items() if isinstance(value, int | float))
-        for split, of in losses.items()
-        if isinstance(of, Mapping)
-    ) + " nats a token"  # fmt: skip
+    return (
+        "; ".join(
+            f"{split}: "
+            + ", ".join(f"{name} {number(value, 4)}" for name, value in of.items() if isinstance(value, int | float))
+            for split, of in losses.items()
+            if isinstance(of, Mapping)
+        )
+        + " nats a token"
+    )
 
 
 def _dictionaries(run: dict[str, Any]) -> Html:

@@ -1,4 +1,4 @@
-"""What the page is made from: the saved files of one or several result folders, joined, and arranged by setting, arm and point."""
+"""What the page is made from: the saved files of one or several result folders, by setting, arm and point."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def load(folders: Sequence[Path]) -> Saved:
 
 
 def _arrange(part: Results, run: dict[str, Any] | None, settings: dict[tuple[str, ...], Setting]) -> None:
-    """Put the outcomes and verdicts of one folder into their settings; folders about the same model and site share them."""
+    """Put what one folder found into its settings; folders about the same model and site share them."""
     place = tuple(str((run or {}).get(key) or "") for key in ("model", "site"))
 
     def setting(study: str, task: str, split: str) -> Setting:
@@ -249,7 +249,7 @@ def _arch(folder: Path) -> str:
 
 
 def _ticks(log: Path) -> list[dict[str, float]]:
-    """The lines of one training log that can be read; a run killed while writing leaves a torn last line, which is skipped."""
+    """The lines of a training log; a run killed while writing leaves a torn last line, which is skipped."""
     ticks: list[dict[str, float]] = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

@@ -1,8 +1,8 @@
-"""The look of the page: one sheet, both themes, and paper. Pictures and text take their colours from the same variables."""
+"""The look of the page: one sheet for both themes and paper. Pictures and text share its colour variables."""
 
 from __future__ import annotations
 
-# Arms in order of appearance: hue for the eye, marker for the colour-blind. (light, dark), contrast checked on both papers.
+# Arms in order of appearance, (light, dark): hue for the eye, marker for the colour-blind.
 ARM_COLOURS = (
     ("#0b63a5", "#6cb4ee"),  # blue
     ("#c2470a", "#f59a5c"),  # vermilion
@@ -55,29 +55,34 @@ code,.mono{font:.86em/1.5 var(--mono)}
 nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;padding:0;margin:1.4rem 0 0;font-size:.9rem}
 nav a{text-decoration:none;color:var(--quiet)}nav a:hover{color:var(--ink);text-decoration:underline}
 .findings{list-style:none;padding:0;margin:1.4rem 0;display:grid;gap:.7rem}
-.findings li{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:.75rem 1rem;max-width:60rem}
+.findings li{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:.75rem 1rem;
+max-width:60rem}
 .findings li{max-width:60rem}.findings h3{margin:.1rem 0 .35rem;font-weight:400}.findings h3 .key{font-weight:600}
 .findings dl{display:grid;grid-template-columns:minmax(7rem,14.5rem) 1fr;gap:.25rem 1rem;margin:.2rem 0}
 .findings dt{font-weight:600}.findings dd{margin:0}.findings p{margin:.4rem 0 .1rem}
 .findings b,.lede b{font-weight:600}
-.care{border-left:3px solid var(--accent);background:var(--wash);border-radius:0 8px 8px 0;padding:.6rem 1rem;margin:1.2rem 0;max-width:60rem}
+.care{border-left:3px solid var(--accent);background:var(--wash);border-radius:0 8px 8px 0;padding:.6rem 1rem;
+margin:1.2rem 0;max-width:60rem}
 .care h3{margin:.1rem 0}.care ul{margin:.3rem 0;padding-left:1.1rem}
 figure{margin:1.2rem 0}
 figcaption{max-width:46rem;margin-top:.3rem}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,25rem),1fr));gap:1rem 1.6rem;align-items:start}
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,25rem),1fr));gap:1rem 1.6rem;
+align-items:start}
 .pictures figure{margin:.6rem 0}
 .pictures.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,16rem),1fr));gap:.4rem 1.4rem}
 .reading{align-self:center}
 svg{display:block;width:100%;height:auto;overflow:visible}
 .legend{display:flex;flex-wrap:wrap;gap:.15rem 1.3rem;list-style:none;padding:0;margin:.8rem 0 .2rem;font-size:.9rem}
-.key{white-space:nowrap}.key svg{width:1.5rem;height:.75rem;display:inline-block;margin-right:.35rem;vertical-align:-.06em}
+.key{white-space:nowrap}.key svg{width:1.5rem;height:.75rem;display:inline-block;margin-right:.35rem;
+vertical-align:-.06em}
 .scroll{overflow-x:auto;margin:.8rem 0;border:1px solid var(--rule);border-radius:8px;background:var(--card)}
 .scroll:focus-visible{outline:2px solid var(--accent)}
 table{border-collapse:collapse;width:100%;font-size:.875rem;line-height:1.4;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:.7rem .8rem .3rem;caption-side:top}
 th,td{padding:.38rem .7rem;text-align:right;vertical-align:baseline;white-space:nowrap}
 th{font-weight:600}
-thead th{white-space:normal;max-width:8.5rem;border-bottom:1px solid var(--rule);vertical-align:bottom;color:var(--quiet);font-size:.8rem}
+thead th{white-space:normal;max-width:8.5rem;border-bottom:1px solid var(--rule);vertical-align:bottom;
+color:var(--quiet);font-size:.8rem}
 tbody tr+tr td,tbody tr+tr th{border-top:1px solid var(--rule)}
 tbody tr.same td,tbody tr.same th{border-top-color:transparent}
 th[scope=row],td.l,th.l{text-align:left}
@@ -112,17 +117,25 @@ dl.facts{display:grid;grid-template-columns:minmax(8rem,12rem) 1fr;gap:.25rem 1.
 dl.facts dt{color:var(--quiet)}dl.facts dd{margin:0;overflow-wrap:anywhere}
 dl.words{display:grid;grid-template-columns:minmax(8rem,13rem) 1fr;gap:.45rem 1.2rem;font-size:.95rem;max-width:60rem}
 dl.words dt{font-weight:600}dl.words dd{margin:0}
-pre{font:.86rem/1.55 var(--mono);background:var(--wash);border-radius:8px;padding:.7rem 1rem;white-space:pre-wrap;overflow-wrap:anywhere}
+pre{font:.86rem/1.55 var(--mono);background:var(--wash);border-radius:8px;padding:.7rem 1rem;white-space:pre-wrap;
+overflow-wrap:anywhere}
 footer{margin-top:3.5rem;padding-top:1rem;padding-bottom:3rem;color:var(--quiet);font-size:.85rem}
-@media (max-width:40rem){body{font-size:15px}h1{font-size:1.6rem}main,header.top,footer{padding-left:1rem;padding-right:1rem}
-header.top{padding-top:1.8rem}dl.facts,dl.words,.findings dl{grid-template-columns:1fr;gap:.05rem}dl.facts dd,dl.words dd{margin-bottom:.5rem}
+@media (max-width:40rem){body{font-size:15px}h1{font-size:1.6rem}main,header.top,footer{padding-left:1rem;
+padding-right:1rem}
+header.top{padding-top:1.8rem}dl.facts,dl.words,.findings dl{grid-template-columns:1fr;gap:.05rem}
+dl.facts dd,dl.words dd{margin-bottom:.5rem}
 .context{grid-template-columns:1fr;gap:0}.context .top{text-align:left}}
-@media print{@page{size:A4;margin:15mm 13mm}html,body{background:#fff}html{font-size:12px}body{font-size:1rem}nav,.screen{display:none}
+@media print{@page{size:A4;margin:15mm 13mm}html,body{background:#fff}html{font-size:12px}body{font-size:1rem}
+nav,.screen{display:none}
 header.top,main,footer{max-width:none;padding:0}header.top{padding-top:0}h1{font-size:1.9rem}h2{margin-top:1.6rem}
-h2,h3,h4,h2+p,h2+div>p:first-child,caption{break-after:avoid}figure,.latent,.whole,.findings li,.care,tr{break-inside:avoid}
-.scroll{overflow:visible;border:0;background:none}table{font-size:.8rem}thead th,.pill{font-size:.76rem}th,td{padding:.16rem .3rem}thead{display:table-header-group}
+h2,h3,h4,h2+p,h2+div>p:first-child,caption{break-after:avoid}
+figure,.latent,.whole,.findings li,.care,tr{break-inside:avoid}
+.scroll{overflow:visible;border:0;background:none}table{font-size:.8rem}thead th,.pill{font-size:.76rem}
+th,td{padding:.16rem .3rem}thead{display:table-header-group}
+#fidelity,#bias,#frequencies,#training,#arms .scroll,.words dd,.facts dd{break-inside:avoid}
 td.wrap{min-width:0}details{border:0;padding:0;background:none}
-.pictures{grid-template-columns:1fr 1fr}.pictures.small{grid-template-columns:1fr 1fr 1fr}details:not([open]){display:none}a{text-decoration:none}
+.pictures{grid-template-columns:1fr 1fr}.pictures.small{grid-template-columns:1fr 1fr 1fr}
+details:not([open]){display:none}a{text-decoration:none}
 .pill,.context b,.care,.findings li,pre{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -140,7 +153,8 @@ def _heat() -> str:
 def sheet() -> str:
     """The whole style sheet."""
     fonts = (
-        '--sans:ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Liberation Sans",sans-serif;'
+        '--sans:ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Liberation Sans",'
+        "sans-serif;"
         '--serif:ui-serif,"Iowan Old Style",Charter,"Palatino Linotype",Palatino,Georgia,"Liberation Serif",serif;'
         '--mono:ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace;'
     )

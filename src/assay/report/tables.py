@@ -1,4 +1,4 @@
-"""The tables: verdicts with their intervals, and every arm at every sparsity. Each number carries its full value in `<data>`."""
+"""The tables: verdicts, and every arm at every sparsity. Each number carries its exact value in `<data>`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from assay.core.outcome import Cost, Outcome, Verdict
+from assay.core.outcome import Cost, Verdict
 from assay.core.sentence import unit_text
 from assay.report.canvas import Look, key
 from assay.report.findings import metric_order, speaks_of_architecture
@@ -56,29 +56,44 @@ def _verdicts_of(name: str, group: list[Verdict], setting: Setting, looks: dict[
     rows = []
     for before, v in zip([None, *group[:-1]], group, strict=True):
         same = before is not None and (before.arm, before.baseline) == (v.arm, v.baseline)
-        rows.append(tag(
-            "tr",
-            tag("th", key(v.arm, looks[v.arm]) if v.arm in looks else v.arm, scope="row"),
-            tag("td", pill(v.word), class_="l", title=v.sentence),
-            tag("td", v.baseline, class_="l"),
-            tag("td", data(v.point, number(v.point, "count"))),
-            tag("td", data(v.arm_value, number(v.arm_value, style))),
-            tag("td", data(v.baseline_value, number(v.baseline_value, style))),
-            tag("td", data(v.gain, signed(v.gain, style)), " ", interval(v.lo, v.hi, style, sign=True)),
-            tag("td", whisker(v, widest)),
-            tag("td", data(v.p_holm, p_value(v.p_holm))),
-            tag("td", unit_text(v), tag("span", scope(v), class_="ci")),
-            class_="same" if same else None,
-        ))  # fmt: skip
+        rows.append(
+            tag(
+                "tr",
+                tag("th", key(v.arm, looks[v.arm]) if v.arm in looks else v.arm, scope="row"),
+                tag("td", pill(v.word), class_="l", title=v.sentence),
+                tag("td", v.baseline, class_="l"),
+                tag("td", data(v.point, number(v.point, "count"))),
+                tag("td", data(v.arm_value, number(v.arm_value, style))),
+                tag("td", data(v.baseline_value, number(v.baseline_value, style))),
+                tag("td", data(v.gain, signed(v.gain, style)), " ", interval(v.lo, v.hi, style, sign=True)),
+                tag("td", whisker(v, widest)),
+                tag("td", data(v.p_holm, p_value(v.p_holm))),
+                tag("td", unit_text(v), tag("span", scope(v), class_="ci")),
+                class_="same" if same else None,
+            )
+        )
     first = group[0]
     described = describe(name)
-    caption = join([
-        tag("b", described.label), f" (ties within ±{first.margin:.3g}; {first.family_size} verdicts share the Holm correction; "
-        f"baseline chosen on {first.chosen_on} among {first.n_candidates})",
-    ])  # fmt: skip
+    caption = join(
+        [
+            tag("b", described.label),
+            f" (ties within ±{first.margin:.3g}; {first.family_size} verdicts share the Holm correction; "
+            f"baseline chosen on {first.chosen_on} among {first.n_candidates})",
+        ]
+    )
     point = "L0" if first.point_name == "l0" else first.point_name or "point"
-    head = ["arm", _left("verdict"), _left("against"), point, "arm’s",
-            "baseline’s", "gain [95 %]", "", "p (Holm)", "units, speaks of"]  # fmt: skip
+    head = [
+        "arm",
+        _left("verdict"),
+        _left("against"),
+        point,
+        "arm’s",
+        "baseline’s",
+        "gain [95 %]",
+        "",
+        "p (Holm)",
+        "units, speaks of",
+    ]
     return table(head, rows, caption, class_="whole")
 
 
@@ -162,7 +177,7 @@ def arms(setting: Setting, rows: Sequence[Row], saved: Saved, looks: dict[str, L
 
 
 def cell(row: Row, name: str, notes: Notes) -> Html:
-    """A value over its interval; the range over seeds where only they have values; a dash with a footnote where it is null."""
+    """A value over its interval; the range where only single seeds have one; a dash with a reason where it is null."""
     style = describe(name).style
     outcome = row.cells.get(name)
     if outcome is None:

@@ -19,52 +19,113 @@ class Metric:
 
 _METRICS = (
     Metric("l0", "L0", "Mean number of latents that are not zero, per token; fewer is sparser.", "count"),
-    Metric("l0_train", "L0 in training mode", "L0 as the dictionary behaves while training; it differs from L0 where a threshold "
-           "replaces a rule over the batch.", "count"),
-    Metric("fvu", "FVU", "Fraction of variance unexplained: summed squared error over summed squared distance from the mean of the "
-           "evaluation set, divided once. 0 is perfect; 1 is what predicting the mean gives.", 4),
-    Metric("loss_recovered_zero", "loss recovered (zero ablation)", "1 − (CE spliced − CE clean) / (CE ablated − CE clean), where ablated "
-           "means that the site is set to zero. It looks high wherever zeros break the model, so read the delta loss beside it.", 4),
-    Metric("loss_recovered_mean", "loss recovered (mean ablation)", "The same, where ablated means that the site is set to its mean; "
-           "a harder floor than zero.", 4),
-    Metric("delta_loss", "delta loss", "How much the model's loss grows, in nats per token, when the reconstruction takes the place "
-           "of the activations.", 4, "nats"),
-    Metric("gamma", "γ", "Relative reconstruction bias, E‖x̂‖² / E[x̂·x], pooled over all tokens: below 1 the reconstruction is too "
-           "short (shrinkage), 1 is unbiased.", 3),
+    Metric(
+        "l0_train",
+        "L0 in training mode",
+        "L0 as the dictionary behaves while training; it differs from L0 where a threshold "
+        "replaces a rule over the batch.",
+        "count",
+    ),
+    Metric(
+        "fvu",
+        "FVU",
+        "Fraction of variance unexplained: summed squared error over summed squared distance from the mean of the "
+        "evaluation set, divided once. 0 is perfect; 1 is what predicting the mean gives.",
+        4,
+    ),
+    Metric(
+        "loss_recovered_zero",
+        "loss recovered (zero ablation)",
+        "1 − (CE spliced − CE clean) / (CE ablated − CE clean), where ablated "
+        "means that the site is set to zero. It looks high wherever zeros break the model, so read the delta loss "
+        "beside it.",
+        4,
+    ),
+    Metric(
+        "loss_recovered_mean",
+        "loss recovered (mean ablation)",
+        "The same, where ablated means that the site is set to its mean; a harder floor than zero.",
+        4,
+    ),
+    Metric(
+        "delta_loss",
+        "delta loss",
+        "How much the model's loss grows, in nats per token, when the reconstruction takes the place "
+        "of the activations.",
+        4,
+        "nats",
+    ),
+    Metric(
+        "gamma",
+        "γ",
+        "Relative reconstruction bias, E‖x̂‖² / E[x̂·x], pooled over all tokens: below 1 the reconstruction is too "
+        "short (shrinkage), 1 is unbiased.",
+        3,
+    ),
     Metric("cosine", "cosine", "Mean cosine between an activation and its reconstruction.", 4),
     Metric("norm_ratio", "norm ratio", "Norm of the reconstruction over the norm of the activation.", 3),
     Metric("dead", "dead", "Share of latents that never fired on the evaluation tokens.", "percent"),
-    Metric("dense_1", "dense > 1 %", "Share of latents that fired on more than 1 % of the evaluation tokens.", "percent"),
-    Metric("dense_10", "dense > 10 %", "Share of latents that fired on more than 10 % of the evaluation tokens.", "percent"),
-    Metric("mcc", "MCC", "Mean |cosine| of learned directions with planted ones after one-to-one (Hungarian) matching.", 3),
-    Metric("matched", "matched above 0.9", "Share of planted directions whose match has |cosine| above 0.9.", "percent"),
-    Metric("uniqueness", "uniqueness", "Share of learned directions whose nearest planted direction is nobody else's.", "percent"),
+    Metric(
+        "dense_1", "dense > 1 %", "Share of latents that fired on more than 1 % of the evaluation tokens.", "percent"
+    ),
+    Metric(
+        "dense_10", "dense > 10 %", "Share of latents that fired on more than 10 % of the evaluation tokens.", "percent"
+    ),
+    Metric(
+        "mcc", "MCC", "Mean |cosine| of learned directions with planted ones after one-to-one (Hungarian) matching.", 3
+    ),
+    Metric(
+        "matched", "matched above 0.9", "Share of planted directions whose match has |cosine| above 0.9.", "percent"
+    ),
+    Metric(
+        "uniqueness",
+        "uniqueness",
+        "Share of learned directions whose nearest planted direction is nobody else's.",
+        "percent",
+    ),
     Metric("f1", "F1", "F1 of when a matched latent fires against when its planted direction was present.", 3),
-)  # fmt: skip
+)
 METRICS = {metric.name: metric for metric in _METRICS}
 
 ALIASES = {
     "loss_recovered": "loss_recovered_zero",
-    "dead_frac": "dead", "dead_share": "dead",
-    "dense_01": "dense_1", "dense_1pct": "dense_1", "dense_frac_1": "dense_1", "dense_share_1": "dense_1",
-    "dense_10pct": "dense_10", "dense_frac_10": "dense_10", "dense_share_10": "dense_10",
-    "relative_reconstruction_bias": "gamma", "delta_loss_nats": "delta_loss",
-}  # fmt: skip
+    "dead_frac": "dead",
+    "dead_share": "dead",
+    "dense_01": "dense_1",
+    "dense_1pct": "dense_1",
+    "dense_frac_1": "dense_1",
+    "dense_share_1": "dense_1",
+    "dense_10pct": "dense_10",
+    "dense_frac_10": "dense_10",
+    "dense_share_10": "dense_10",
+    "relative_reconstruction_bias": "gamma",
+    "delta_loss_nats": "delta_loss",
+}
 
 WORDS = {
-    "beats": "Better than the baseline: the Holm-corrected p is below .05 and the interval of the paired gain lies above 0.",
-    "loses": "Worse than the baseline: the Holm-corrected p is below .05 and the interval of the paired gain lies below 0.",
-    "ties": "The whole interval of the paired gain lies within the margin that was fixed beforehand; the difference does not matter.",
+    "beats": "Better than the baseline: the Holm-corrected p is below .05 and the interval of the paired gain "
+    "lies above 0.",
+    "loses": "Worse than the baseline: the Holm-corrected p is below .05 and the interval of the paired gain "
+    "lies below 0.",
+    "ties": "The whole interval of the paired gain lies within the margin that was fixed beforehand; the "
+    "difference does not matter.",
     "no signal": "Neither: these data cannot tell the two apart, or neither of them beats its floor.",
 }
 IDEAS = {
-    "gain": "Arm minus baseline on the same units, signed so that above 0 the arm is better; for γ, how much nearer to 1 it is.",
-    "strongest baseline": "Chosen on the validation half; the verdict is then read off the test half, which played no part in the choice.",
-    "matched point": "The baseline is read at the arm's own L0, interpolated in log L0 between its two neighbours and never extrapolated.",
-    "interval": "95 %, from resampling whole documents (and, for an architecture, seeds too); tokens of one document are never treated as independent.",
-    "these dictionaries": "Only documents were resampled: the words hold for these trained weights and may not hold for the next seed.",
-    "architectures": "Seeds and documents were both resampled, three seeds or more: the words hold for the recipe and not only for one run of it.",
-    "controls": "What no learning is needed for: raw coordinates, PCA and a frozen random decoder, at the same sparsities.",
+    "gain": "Arm minus baseline on the same units, signed so that above 0 the arm is better; for γ, how much "
+    "nearer to 1 it is.",
+    "strongest baseline": "Chosen on the validation half; the verdict is then read off the test half, which played "
+    "no part in the choice.",
+    "matched point": "The baseline is read at the arm's own L0, interpolated in log L0 between its two neighbours "
+    "and never extrapolated.",
+    "interval": "95 %, from resampling whole documents (and, for an architecture, seeds too); tokens of one "
+    "document are never treated as independent.",
+    "these dictionaries": "Only documents were resampled: the words hold for these trained weights and may not "
+    "hold for the next seed.",
+    "architectures": "Seeds and documents were both resampled, three seeds or more: the words hold for the recipe "
+    "and not only for one run of it.",
+    "controls": "What no learning is needed for: raw coordinates, PCA and a frozen random decoder, at the same "
+    "sparsities.",
     "p (Holm)": "p of the paired comparison, corrected for every verdict of the same study and metric.",
 }
 
@@ -99,7 +160,7 @@ def number(value: float | None, style: int | str = 4) -> str:
         return _minus(written) + " %"
     if style == "count":
         return _minus(f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}" if value else "0")
-    return _minus(f"{value:,.{style}f}")
+    return _minus(f"{value * 1.001:,.{style}f}")
 
 
 def signed(value: float | None, style: int | str = 4) -> str:

@@ -104,8 +104,8 @@ def sweep(
     }
     for plan, member in zip(gradient, members, strict=True):
         made = member.dictionary.to("cpu")
-        cost = {"seconds": member.seconds, "flops": member.flops, "tokens": first.n_steps * first.batch_size}
-        _finish(made, plan, out, golden, documents, {**shared, "cost": cost | {"params": _n_trained(made)}})
+        cost = _cost(made, member.seconds, member.flops, first.n_steps * first.batch_size, plan.options.device)
+        _finish(made, plan, out, golden, documents, {**shared, "cost": cost})
     for plan in finished:
         made, cost = maker.fitted(plan)
         _finish(made, plan, out, golden, documents, {**shared, "cost": cost})
@@ -229,8 +229,8 @@ class _Maker:
             (self.raw(batch)[0] for batch in self.stream.batches(0, n_steps)),
             torch_rng(plan.options.seed, "fit", plan.arch),
         )
-        cost = {"seconds": provenance.seconds() - started, "flops": None, "tokens": n_steps * self.options.batch_size}
-        return dictionary, cost | {"params": _n_trained(dictionary)}
+        seconds = provenance.seconds() - started
+        return dictionary, _cost(dictionary, seconds, None, n_steps * self.options.batch_size, "cpu")
 
 
 def scale_of(x: Tensor, convention: str) -> float:
@@ -241,8 +241,18 @@ def scale_of(x: Tensor, convention: str) -> float:
     return (mean_square * (x.shape[1] if convention == "norm1" else 1)) ** 0.5
 
 
-def _n_trained(dictionary: Dictionary) -> int:
-    return sum(p.numel() for name, p in dictionary.named_parameters() if name not in dictionary.frozen)
+def _cost(dictionary: Dictionary, seconds: float, flops: int | None, tokens: int, device: str) -> dict[str, Any]:
+    """The upfront part of a `core.outcome.Cost`: this dictionary's own steps, without harvesting what all share."""
+    return {
+        "access": "activations",
+        "upfront_tokens": tokens,
+        "upfront_seconds": seconds,
+        "upfront_flops": flops,
+        "params_trained": sum(p.numel() for name, p in dictionary.named_parameters() if name not in dictionary.frozen),
+        "peak_bytes": provenance.peak_bytes(),
+        "device": device,
+        "n_threads": torch.get_num_threads(),
+    }
 
 
 def _train(
