@@ -10,7 +10,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assay.activations import document_id, documents, half_of, of_split, split_of
@@ -29,6 +29,11 @@ def test_document_name_is_the_hash_of_its_text():
 
 
 @given(st.integers(0, 16**16 - 1))
+@example(89)
+@example(90)
+@example(94)
+@example(95)
+@example(199)
 def test_split_and_half_follow_the_number_of_the_id(n: int):
     name = f"{n:016x}"
     expected = "train" if n % 100 < 90 else "validation" if n % 100 < 95 else "test"
@@ -111,6 +116,15 @@ def test_unusable_text_is_refused_in_one_sentence(tmp_path, name, content, kind,
         list(documents(str(tmp_path / name)))
     assert words in said(error)
     assert name in said(error)
+
+
+def test_shipped_stories_are_taken_by_name_and_number(monkeypatch):
+    from assay.core import shipped
+
+    monkeypatch.setattr(shipped, "stories", lambda: iter([{"text": f"story {i}", "mood": "sad"} for i in range(9)]))
+    assert [d.text for d in documents("storyworld:3")] == ["story 0", "story 1", "story 2"]
+    assert len(list(documents("storyworld"))) == 9
+    assert len(list(documents("storyworld:5", limit=4))) == 4
 
 
 def test_a_parquet_column_is_named_or_refused(tmp_path):

@@ -34,6 +34,8 @@ def test_every_flag_that_the_readme_shows_exists() -> None:
     for verb in ("sweep", "evaluate"):
         command = re.search(rf"^    assay {verb}((?:.*\\\n)*.*)", text, re.M)
         assert command is not None
-        done = subprocess.run([sys.executable, "-m", "assay", verb, "--help"], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", "assay", verb, "--help"], capture_output=True, text=True, timeout=120
+        )
         for flag in set(re.findall(r"--[a-z-]+", command[1])) - {"--try"}:
             assert flag in done.stdout, f"{flag} is not a flag of {verb}"

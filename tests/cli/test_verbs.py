@@ -42,7 +42,14 @@ def test_harvest_says_what_it_wrote(work: Path) -> None:
 
 def test_sweep_makes_every_dictionary_and_the_controls(work: Path) -> None:
     made = {p.parent.name for p in (work / "pareto").glob("*/config.json")}
-    assert {"gated_l1-coef-1_seed-0", "relu_l1-coef-4_seed-0", "topk_k-8_seed-0", "pca_k-4", "raw_k-8", "random_k-4_seed-0"} <= made
+    assert {
+        "gated_l1-coef-1_seed-0",
+        "relu_l1-coef-4_seed-0",
+        "topk_k-8_seed-0",
+        "pca_k-4",
+        "raw_k-8",
+        "random_k-4_seed-0",
+    } <= made
     assert not list((work / "pareto").glob("checkpoint-*")), "a finished run keeps no checkpoint"
 
 
@@ -99,7 +106,9 @@ def test_list_and_doctor(tmp_path: Path) -> None:
     assert json.loads(assay("doctor", "--json", cwd=tmp_path).stdout)["torch"][0] == "yes"
 
 
-@pytest.mark.parametrize("verb", ["demo", "harvest", "train", "sweep", "evaluate", "report", "verify", "list", "doctor"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "harvest", "train", "sweep", "evaluate", "report", "verify", "list", "doctor"]
+)
 def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
     assert "usage: assay" in assay(verb, "--help", cwd=tmp_path).stdout
 

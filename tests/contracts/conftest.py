@@ -1,8 +1,12 @@
-"""`case` runs a test over every architecture; a class may excuse itself from a test by `exceptions = {test: reason}`."""
+"""`case` runs a test over every architecture; a class may excuse itself from a test by `exceptions = {test:
+reason}`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 from dictionary_examples import CASES, Case
 
 
@@ -21,3 +25,12 @@ def learned(request: pytest.FixtureRequest) -> Case:
     if reason:
         pytest.skip(f"{request.param.arch}: {reason}")
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors: threads that wait for each other on a busy machine cost far more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

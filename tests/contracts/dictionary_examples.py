@@ -1,4 +1,5 @@
-"""One table: small options for every architecture, with the variants that behave differently. A new file adds its lines here."""
+"""One table: small options for every architecture, with the variants that behave differently.
+A new file adds its lines here."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Case:
         return self.cls.learned_by == GRADIENT
 
     def made(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> Dictionary:
-        """A dictionary with no parameter at a special value: random non-zero biases, encoder untied from the decoder."""
+        """A dictionary with no parameter at a special value:
+        random non-zero biases, encoder untied from the decoder."""
         rng = torch_rng(seed, "made")
         x = self.inputs(200, seed)
         made = build(self.config, rng, x.float(), None if self.width_out == D_IN else self.targets(200, seed).float())

@@ -65,7 +65,8 @@ def test_saving_twice_gives_the_same_bytes_of_weights(case, tmp_path) -> None:
         tmp_path / "two/weights.safetensors"
     )
     assert {p.name for p in (tmp_path / "one").iterdir()} == {
-        "config.json", "weights.safetensors", "provenance.json", "golden.safetensors", "documents.json", "checksums.json",
+        "config.json", "weights.safetensors", "provenance.json", "golden.safetensors", "documents.json",
+        "checksums.json",
     }  # fmt: skip
 
 

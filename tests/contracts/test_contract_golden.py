@@ -17,7 +17,8 @@ from assay.kernels.selection import keys
 def at_the_border(case: Case, distance: float) -> tuple[dictionaries.Dictionary, torch.Tensor, int, int]:
     """A dictionary and inputs such that in row 0 a latent lies `distance` (relative) inside the border of the support.
 
-    For `Top`, the k-th key is that much larger than the next one, by moving x along the encoder; returns dictionary, x, and
+    For `Top`, the k-th key is that much larger than the next one, by moving x along the encoder;
+    returns dictionary, x, and
     the latent just inside and (for Top) the one just outside.
     """
     made, x = case.made(), case.inputs(64, 7)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from dictionary_examples import Case
 
+from assay.core.errors import BadOption
 from assay.core.randomness import torch_rng
 from assay.dictionaries import FIT, build
 from assay.training.member import Member
@@ -83,7 +86,8 @@ def test_initialisation_follows_its_generator(learned) -> None:
 
 
 def test_initial_shapes_of_the_recipe(learned) -> None:
-    """Random rows of one length, encoder tied where input and output are the same, b_dec near the middle of the targets."""
+    """Random rows of one length, encoder tied where input and output are the same,
+    b_dec near the middle of the targets."""
     x, y = learned.inputs(500).float(), learned.targets(500).float()
     made = build(learned.config, torch_rng(1, "init"), x, y)
     lengths = made.W_dec.detach().norm(dim=1)
@@ -103,3 +107,19 @@ def test_fitting_does_not_depend_on_chunks(case) -> None:
     parts.fit(iter([x[:7], x[7:200], x[200:]]), torch_rng(0, "fit"))
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stated_l0_at_the_start_is_met(learned) -> None:
+    """Where an architecture offers `init_l0`, its biases start so that this many latents fire on the sample."""
+    options = dict(learned.options)
+    if "init_l0" not in {f.name for f in dataclasses.fields(learned.config)}:
+        pytest.skip("no init_l0")
+    x, y = learned.inputs(2000).float(), learned.targets(2000).float()
+    for l0 in (2.0, 11.5):
+        made = build(learned.cls.Config(**options, init_l0=l0), torch_rng(1, "init"), x, y)
+        fired = made.pairs(made.centred(x) @ made.W_enc, made.params_at())[0]
+        gate = fired["v"] if "v" in fired else fired["f"]
+        assert float((gate != 0).sum(1).float().mean()) == pytest.approx(l0, rel=0.02)
+    for bad in (0.0, float(learned.config.d_sae)):
+        with pytest.raises(BadOption, match="--init-l0"):
+            learned.cls.Config(**options, init_l0=bad)

@@ -1,4 +1,5 @@
-"""Options: the same object in Python, on the command line and in JSON; what is impossible is refused with the flag's name."""
+"""Options: the same object in Python, on the command line and in JSON;
+what is impossible is refused with the flag's name."""
 
 from __future__ import annotations
 

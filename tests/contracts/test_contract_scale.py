@@ -1,4 +1,5 @@
-"""Folding: the raw-space state of a dictionary is its training-space function in other units. Never tested at scale 1."""
+"""Folding: the raw-space state of a dictionary is its training-space function in other units.
+Never tested at scale 1."""
 
 from __future__ import annotations
 

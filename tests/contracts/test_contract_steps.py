@@ -1,4 +1,5 @@
-"""The step contract in float64: the loss under autograd on all pairs, and the engine on the support, are the same numbers."""
+"""The step contract in float64: the loss under autograd on all pairs, and the engine on the support,
+are the same numbers."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ def test_loss_defaults_to_predicting_the_input(learned) -> None:
 
 
 def test_outside_the_support_nothing_happens(learned) -> None:
-    """Perturb the latents that one token leaves out: loss, codes and gradients do not notice (the law of DESIGN, section 3)."""
+    """Perturb the latents that one token leaves out: loss, codes and gradients do not notice (the law of DESIGN,
+    section 3)."""
     made = learned.made()
     weights = made.weights(0.7)
     x, y = learned.inputs(6)[2:3], learned.targets(6)[2:3]
@@ -139,7 +141,7 @@ def test_pairs_below_a_threshold_are_zero_with_their_derivatives(learned) -> Non
     selection = made.select(made.params_at(), True)
     if not isinstance(selection, Above):
         pytest.skip("its selection is the equation")
-    u = (2 * torch.randn(50, learned.config.d_sae, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    u = 2 * torch.randn(50, learned.config.d_sae, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     u = u.requires_grad_()
     off = u <= selection.threshold
     assert bool(off.any())

@@ -76,8 +76,10 @@ def test_units_that_are_seeds_make_one_outcome_over_seeds() -> None:
     arms = [Arm(name="topk", role="baseline", cost="c", subject=f"h{s}", seed=s, options={"k": 8}) for s in range(6)]
     units = Units.concat(
         [
-            Units.of(study="s", task="t", arm="topk", metric="mcc", split="test", unit=str(s), unit_kind="seed", num=v, den=1.0,
-                     seed=s, subject=f"h{s}")
+            Units.of(
+                study="s", task="t", arm="topk", metric="mcc", split="test", unit=str(s), unit_kind="seed", num=v,
+                den=1.0, seed=s, subject=f"h{s}",
+            )
             for s, v in enumerate(values)
         ]
     )  # fmt: skip

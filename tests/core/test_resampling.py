@@ -96,7 +96,7 @@ def test_under_five_units_there_is_nothing() -> None:
     assert interval(num.mean(axis=0), None, influence(num, np.ones_like(num)), level=0.95, seed_weights=seeds) is None
 
 
-@pytest.mark.parametrize(("n", "n_studies"), [(20, 400), (100, 300)])
+@pytest.mark.parametrize(("n", "n_studies"), [(20, 2_000), (100, 500)])
 def test_bootstrap_interval_of_a_ratio_covers_the_truth(n: int, n_studies: int) -> None:
     rng = np.random.default_rng(0)
     den = rng.lognormal(0, 0.5, (n, n_studies))
@@ -104,7 +104,7 @@ def test_bootstrap_interval_of_a_ratio_covers_the_truth(n: int, n_studies: int) 
     draws = resampled_ratios(num, den, 1_000, rng)
     bounds = np.array([percentile_interval(draws[:, i], n, 0.95) for i in range(n_studies)])
     covered = ((bounds[:, 0] < 0.3) & (bounds[:, 1] > 0.3)).mean()
-    assert 0.92 <= covered <= 0.98
+    assert 0.93 <= covered <= 0.97  # the plain percentile interval covers .919 at n = 20
 
 
 def two_level(rng: np.random.Generator, seed_sd: float, n: int, n_seeds: int) -> tuple[float, float, float]:

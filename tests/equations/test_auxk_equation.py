@@ -1,4 +1,5 @@
-"""AuxK in a plain loop, from arXiv 2406.04093 App. A: e = y - x_hat stopped, e_hat from the k_aux largest dead latents."""
+"""AuxK in a plain loop, from arXiv 2406.04093 App. A: e = y - x_hat stopped,
+e_hat from the k_aux largest dead latents."""
 
 from __future__ import annotations
 

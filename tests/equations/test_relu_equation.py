@@ -50,14 +50,15 @@ def test_codes_output_and_terms(made, rows, form) -> None:
 
 def test_the_free_form_predicts_another_width(made, rows) -> None:
     relu, x, y = made("relu", l1_coef=0.7, decoder_norm="free", d_out=4), rows(20, 0), rows(20, 1, 4)
-    f, x_hat = paper(arrays(relu), x.numpy(), unit=False)
+    _, x_hat = paper(arrays(relu), x.numpy(), unit=False)
     np.testing.assert_allclose(relu(x).detach().numpy(), x_hat, rtol=1e-11, atol=1e-12)
     assert float(relu.loss(x, y)["recon"]) == pytest.approx(((y.numpy() - x_hat) ** 2).sum() / 20, rel=1e-12)
 
 
 @pytest.mark.parametrize("kernel", ["reference", "torch"])
 def test_gradients_of_the_free_form_by_hand(made, rows, kernel) -> None:
-    """The table of DESIGN, section 3: c = (alpha + lambda |D_i| / B) 1[z>0], dD_i += lambda (sum_b f / B) D_i / |D_i|."""
+    """The table of DESIGN, section 3: c = (alpha + lambda |D_i| / B) 1[z>0],
+    dD_i += lambda (sum_b f / B) D_i / |D_i|."""
     relu, x, y = made("relu", l1_coef=0.7, decoder_norm="free"), rows(20, 0), rows(20, 1)
     p, B, coef = arrays(relu), 20, 0.7
     f, x_hat = paper(p, x.numpy(), unit=False)

@@ -26,10 +26,13 @@ def model() -> Model:
 
 @pytest.fixture(scope="session")
 def documents() -> list[Document]:
-    """40 documents of 1 to 14 words."""
+    """40 documents of 1 to 14 words; a special token stands inside every fifth."""
     rng = torch.Generator().manual_seed(5)
     texts: list[str] = []
     for _ in range(40):
         n = int(torch.randint(1, 15, (), generator=rng))
-        texts.append(" ".join(WORDS[int(i)] for i in torch.randint(40, (n,), generator=rng)))
+        words = [WORDS[int(i)] for i in torch.randint(40, (n,), generator=rng)]
+        if len(texts) % 5 == 4:
+            words.insert(len(words) // 2 + 1, "<s>")
+        texts.append(" ".join(words))
     return [Document(document_id(text), text) for text in dict.fromkeys(texts)]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from known_dictionaries import SITE, Constant, D, Identity
+from known_dictionaries import SITE, Above, Constant, D, Identity
 
 from assay.activations import Document, half_of
 from assay.core.artefact import read_json, verify_checksums
@@ -20,13 +20,13 @@ from assay.models import Model, read
 
 
 def own_activations(model: Model, documents: list[Document], split: str) -> list[torch.Tensor]:
-    """x [tokens, d] of each document of a split, read one document at a time; the BOS row is dropped."""
+    """x [tokens, d] of each document of a split, read one document at a time; rows of special tokens are dropped."""
     found: list[torch.Tensor] = []
     for document in documents:
         if half_of(document.id) == split:
             ids = torch.tensor([[0, *model.tokenizer(document.text)["input_ids"]]])
             with torch.no_grad():
-                found.append(read(model, ids, None, [SITE])[SITE][0, 1:])
+                found.append(read(model, ids, None, [SITE])[SITE][0, ids[0] != 0])
     return found
 
 
@@ -37,16 +37,17 @@ def own_losses(model: Model, documents: list[Document], split: str, change: Any)
         if half_of(document.id) == split:
             ids = torch.tensor([[0, *model.tokenizer(document.text)["input_ids"]]])
 
-            def hook(module: Any, args: Any, output: Any) -> Any:
+            def hook(module: Any, args: Any, output: Any, ids: torch.Tensor = ids) -> Any:
                 h = output[0] if isinstance(output, tuple) else output
-                h = torch.cat([h[:, :1], change(h[:, 1:])], dim=1)
+                h = torch.where(ids[..., None] != 0, change(h), h)
                 return (h, *output[1:]) if isinstance(output, tuple) else h
 
             handle = model.hf.transformer.h[0].register_forward_hook(hook)
             with torch.no_grad():
                 logits = model.hf(input_ids=ids).logits[0, :-1].double()
             handle.remove()
-            total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+            losses = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+            total += float(losses[ids[0, 1:] != 0].sum())
     return total
 
 
@@ -243,8 +244,9 @@ def test_examples_are_the_true_tops(model: Model, documents: list[Document]) -> 
             assert abs(row["values"][row["peak"]]) == pytest.approx(height, rel=1e-5)
             assert peak_of[row["document"]] == pytest.approx(height, rel=1e-5)
             words = next(d.text for d in test if d.id == row["document"]).split()
-            start = max(row["position"] - 2, 0)
-            assert [t.strip() for t in row["tokens"]] == words[start : row["position"] + 3]
+            kept = [i for i, word in enumerate(words) if word != "<s>"]
+            at = kept.index(row["position"])
+            assert [t.strip() for t in row["tokens"]] == [words[i] for i in kept[max(at - 2, 0) : at + 3]]
             assert len(row["values"]) == len(row["tokens"])
         fires = sum(int((f[:, latent] != 0).sum()) for f in codes)
         assert rows[0]["frequency"] == pytest.approx(fires / sum(len(f) for f in codes))
@@ -327,11 +329,13 @@ def test_bad_input_is_one_sentence(model: Model, documents: list[Document]) -> N
 
 def test_alone_and_without_language(model: Model, documents: list[Document]) -> None:
     found = evaluate(
-        [Entry("a", "method", Identity(k=4))],
+        [Entry("a", "method", Above())],
         model=model, site=SITE, documents=documents, split="shift:words", alone=True, language=False, resamples=50,
         showing=Showing(n_latents=0), quiet=True,
     )  # fmt: skip
     assert {o.split for o in found.outcomes} == {"validation", "shift:words"}
+    assert {o.point for o in found.outcomes} == {value(found, "a", "l0", "shift:words")}
+    assert value(found, "a", "l0", "validation") != value(found, "a", "l0", "shift:words")
     assert not found.verdicts
     assert found.examples.num_rows == 0
     assert any("no verdict" in alarm for alarm in found.alarms)

@@ -39,7 +39,8 @@ def few_active(arch: str, **options: Any) -> Any:
     made = build(config_class(arch)(d_in=D, d_sae=F, **options), torch.Generator().manual_seed(0))
     with torch.no_grad():
         for name in made.vectors:
-            getattr(made, name).fill_(-14.0 if name in ("b_gate", "b_enc") and arch != "topk" else 0.0)
+            if name in ("b_gate", "b_enc") and arch != "topk":
+                getattr(made, name).fill_(-10 * float(made.W_enc[:, 0].norm()))
     return made
 
 
@@ -51,8 +52,7 @@ def test_a_sparse_step_holds_no_more_than_a_block(arch, options, monkeypatch) ->
     kernel = implementation("torch")
     monkeypatch.setattr(kernel, "BLOCK", BLOCK)
     made = few_active(arch, **options)
-    x = 5 * torch.nn.functional.normalize(torch.randn(B, D, generator=torch.Generator().manual_seed(1)))
-    x = x * 4
+    x = 20 * torch.nn.functional.normalize(torch.randn(B, D, generator=torch.Generator().manual_seed(1)))
     with Largest() as largest:
         done = step.sparse(made, x, x, made.weights(1.0), 1.0, kernel)
     assert 0 < done.n_support < 0.02 * B * F

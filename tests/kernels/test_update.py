@@ -66,7 +66,9 @@ def test_clipping_by_the_global_norm(kernel) -> None:
     norm = torch.cat([g.flatten() for g in grads.values()]).norm()
     for clip, factor in ((1.0, 1.0 / norm), (1e6, 1.0), (None, 1.0)):
         first = zeros(params)
-        reported = kernel.update(copies(params), copies(grads), first, zeros(params), step=1, clip=clip, **{**ADAM, "beta1": 0.0})
+        reported = kernel.update(
+            copies(params), copies(grads), first, zeros(params), step=1, clip=clip, **{**ADAM, "beta1": 0.0}
+        )
         assert reported == pytest.approx(float(norm), rel=1e-12), "the norm before clipping"
         for name, grad in grads.items():
             torch.testing.assert_close(first[name], grad * factor, rtol=1e-5, atol=0)
@@ -112,7 +114,9 @@ def test_many_steps_agree_with_the_reference(name, dtype, tolerance) -> None:
         for t in range(1, 11):
             grads = {n: g.to(dtype) for n, g in parameters(seed=t).items()}
             kernel.update(params, grads, first, second, step=t, clip=1.0, unit_rows=("W_dec",), **ADAM)
-        runs.append({**params, **{f"first {n}": t for n, t in first.items()}, **{f"second {n}": t for n, t in second.items()}})
+        runs.append(
+            {**params, **{f"first {n}": t for n, t in first.items()}, **{f"second {n}": t for n, t in second.items()}}
+        )
     for key in runs[0]:
         torch.testing.assert_close(runs[0][key], runs[1][key], rtol=tolerance, atol=tolerance)
 
@@ -134,6 +138,8 @@ def test_square_matrices_are_not_transposed(kernel) -> None:
     for given in (grad, grad.t().contiguous().t()):
         params = {"W_enc": W_enc.clone(memory_format=torch.preserve_format)}
         first = zeros(params)
-        kernel.update(params, {"W_enc": given.clone()}, first, zeros(params), step=1, clip=None, **{**ADAM, "beta1": 0.0})
+        kernel.update(
+            params, {"W_enc": given.clone()}, first, zeros(params), step=1, clip=None, **{**ADAM, "beta1": 0.0}
+        )
         torch.testing.assert_close(first["W_enc"], grad)
         torch.testing.assert_close(params["W_enc"], -0.01 * grad.sign())

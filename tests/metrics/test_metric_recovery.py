@@ -48,11 +48,11 @@ def test_a_permuted_rescaled_negated_copy_is_recovered() -> None:
 
 def test_share_above_and_uniqueness_by_hand() -> None:
     true = torch.eye(3)
-    learned = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 0.6, 0.8], [0.0, 0.0, 0.0]])
+    learned = torch.tensor([[0.0, 1.0, 0.0], [0.1, 1.0, 0.0], [0.0, 0.6, 0.8], [0.0, 0.0, 0.0]])
     found = match(learned, true)
-    # latents 0 and 1 are both nearest to direction 0, latent 2 to 2, the zero latent to none: 2 directions of 4 latents
+    # latents 0 and 1 are both nearest to direction 1, latent 2 to 2, the zero latent to none: 2 directions of 4 latents
     assert found.uniqueness == 0.5
-    assert found.recovered() == pytest.approx(1 / 3)  # 1.0 with direction 0, .0995 with 1, .8 with 2
+    assert found.recovered() == pytest.approx(1 / 3)  # 1.0 with direction 1, .0995 with 0, .8 with 2
     assert found.mcc == pytest.approx((1 + 0.1 / 1.01**0.5 + 0.8) / 3)
 
 

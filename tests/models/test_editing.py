@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -119,6 +120,23 @@ def test_where_says_the_same_with_and_without_a_cache(tiny: Any) -> None:
     assert last.generated[1].tolist() == [False] * 7 + [True] * 3
     assert last.role[1, :7].tolist() == [0, 0, 0, 0, 1, 2, 2]
     assert last.attention_mask[1].tolist() == [False] * 4 + [True] * 6
+
+
+def test_what_follows_a_generation_is_prompt_again(tiny: Any, ids: Tensor) -> None:
+    model = tiny("llama")
+
+    def fails_late(h: Tensor, where: Where) -> Tensor:
+        if where.generated.any():
+            raise ZeroDivisionError
+        return h
+
+    for edit in (lambda h, _: h, fails_late):
+        with edited(model, [Edit("embed", edit)]), suppress(ZeroDivisionError):
+            generate(model, ids[:, :2], None, 3, stop_ids=())
+        seen: list[Where] = []
+        with edited(model, [Edit("embed", lambda h, where, seen=seen: (seen.append(where), h)[1])]):
+            model.logits(ids)
+        assert not seen[0].generated.any()
 
 
 def test_plain_calls_of_the_hugging_face_model_are_edited_too(tiny: Any) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_up import ARMS, results
+from matplotlib.figure import Figure
 from reading import Element, read
 
 from assay.core.outcome import Outcome, Results
 from assay.report import verdict_table
+from assay.report.canvas import Palette, Picture
 from assay.report.pictures import histogram, spread
+from assay.report.saved import load
 from assay.report.sections import settled
 from assay.report.words import duration, number, p_value, quantity, signed
 
@@ -87,13 +91,14 @@ def test_a_pooled_arm_shows_the_range_of_what_only_its_seeds_have(three_seeds: P
 
 def test_what_is_written_is_the_number_beside_it(one_seed: Page) -> None:
     """The visible text, read back, agrees with the exact value to the digits shown."""
+    tree = read(one_seed[1])
     checked = 0
-    for data in read(one_seed[1])["arms"].all("table")[0].all("data"):
+    for data in [*tree["arms"].all("table")[0].all("data"), *tree["verdicts"].all("data")]:
         exact, shown = float(data.attributes["value"]), data.text.replace("−", "-").replace(",", "")
         digits = len(shown.partition(".")[2])
         assert math.isclose(float(shown), exact, abs_tol=0.5000001 * 10**-digits), (shown, exact)
         checked += 1
-    assert checked > 300
+    assert checked > 300 + 9 * 7
 
 
 def test_the_verdict_table_holds_the_verdicts(one_seed: Page) -> None:
@@ -117,13 +122,23 @@ def test_the_verdict_table_holds_the_verdicts(one_seed: Page) -> None:
     assert "gated against topk on FVU and γ at L0 3.10: its L0 lies outside" in section.text
 
 
+def test_validation_is_shown_only_where_nothing_else_was_measured(tmp_path: Path) -> None:
+    arms = ARMS[:2]
+    both, only = results(arms=arms), results(arms=arms, split="validation", judged=False)
+    both.outcomes += only.outcomes
+    for name, found, splits in (("both", both, {"test"}), ("only", only, {"validation"})):
+        found.save(tmp_path / name)
+        assert {setting.split for setting in load([tmp_path / name]).settings} == splits
+
+
 def test_the_headline_counts_words(one_seed: Page) -> None:
     (card,) = read(one_seed[1]).all("ul", "findings")[0].all("li")
     assert "gated against topk, the strongest baseline" in card.text
     said = dict(zip([e.text for e in card.all("dt")], [e.text for e in card.all("dd")], strict=True))
-    assert "beats at 2 of 3 sparsities" in said["FVU"]
+    assert "beats at 2 of 3 sparsities compared" in said["FVU"]
     assert "ties at 1 of 3 sparsities" in said["FVU"]
     assert "loses at 1 of 3 sparsities" in said["γ"]
+    assert "Compared at 3 of its 4 sparsities." in card.text
     assert "no signal at 1 of 3 sparsities" in said["loss recovered (zero ablation)"]
 
 
@@ -190,6 +205,17 @@ def test_numbers_as_written() -> None:
     ]
     assert [quantity(x) for x in (512, 131_712, 2_500_000, None)] == ["512", "132k", "2.5M", "—"]
     assert [p_value(x) for x in (0.0001, 0.0031, 0.62, 1.0)] == ["< .001", ".003", ".620", "1"]
+
+
+def test_numbers_in_the_text_of_a_picture_are_whole() -> None:
+    def draw(figure: Figure, palette: Palette) -> None:
+        figure.add_subplot().set_xticks([0.123456, 1.0], ["0.98765 %", "x=1.23456"])
+
+    text = Picture("p", "from 0.12345 on", (2, 2), draw).inline()
+    assert "0.98765 %" in text
+    assert "x=1.23456" in text
+    assert 'aria-label="from 0.12345 on"' in text
+    assert not re.search(r" [xy]=\"-?\d+\.\d{3}", text), "coordinates are rounded"
 
 
 def test_labels_are_pushed_apart_and_stay_in_order() -> None:

@@ -15,6 +15,7 @@ from reading import Element, read
 from assay.core.errors import BadInput, Corrupt, NotFound
 from assay.core.outcome import Results
 from assay.report import build
+from assay.report.saved import load
 
 Page = tuple[Results, str]
 
@@ -148,6 +149,25 @@ def test_a_torn_log_a_torn_table_and_a_wrong_folder(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No result folder"):
         build([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_logs_beside_the_evaluation_are_found_by_the_names_in_run_json(tmp_path: Path) -> None:
+    save(tmp_path / "demo" / "evaluation", arms=ARMS[:2], judged=False)
+    for log in (tmp_path / "demo" / "evaluation").glob("*/log.jsonl"):
+        place = tmp_path / "demo" / "dictionaries" / log.parent.name
+        place.parent.mkdir(exist_ok=True)
+        log.parent.rename(place)
+    stranger = tmp_path / "demo" / "dictionaries" / "stranger"
+    stranger.mkdir()
+    (stranger / "log.jsonl").write_text('{"tokens": 1, "fvu": 0.5}\n{"tokens": 2, "fvu": 0.4}\n')
+    assert {arm: len(runs) for arm, runs in load([tmp_path / "demo" / "evaluation"]).curves.items()} == {
+        "gated": 4,
+        "topk": 4,
+    }
+    with_all = load([tmp_path / "demo" / "evaluation", tmp_path / "demo" / "dictionaries"]).curves
+    assert {arm: len(runs) for arm, runs in with_all.items()} == {"gated": 4, "topk": 4, "stranger": 1}
+    with pytest.raises(NotFound, match="no evaluation"):
+        load([tmp_path / "demo" / "dictionaries"])
 
 
 def test_alarms_stand_before_the_numbers(tmp_path: Path) -> None:

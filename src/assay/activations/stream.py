@@ -52,7 +52,7 @@ class Stream:
         if self.order.n_rows < 2:
             raise BadInput("These activations hold a single row; more text is needed.")
         self._window: _Window | None = None
-        self._sound: set[int] = set()  # windows of an in-memory source that were checked
+        self._sound = False  # whether every row of an in-memory source was looked at
 
     @property
     def n_rows(self) -> int:
@@ -144,6 +144,7 @@ class Stream:
         source, table = self.source, self.source.table
         if source.in_memory:
             held = _Window(None, rows, source, self.device)
+            self._check_all()
         else:
             ascending = np.argsort(rows)
             place = np.empty_like(ascending)
@@ -153,12 +154,17 @@ class Stream:
             for site, x in tensors.items():
                 check_finite(site, x, rows[ascending], table)
         for site in self.sites:
-            if source.in_memory:
-                for first in range(0, len(rows), 8192):
-                    part = rows[first : first + 8192]
-                    check_finite(site, source.fetch(part, [site])[site], part, table)
             check_varies(site, held.take(site, 0, min(len(rows), 4096)))
         return held
+
+    def _check_all(self) -> None:
+        """Once, for a source in memory, which has no windows to check as they are loaded."""
+        rows = np.flatnonzero(self._kept)
+        for first in range(0, 0 if self._sound else len(rows), 8192):
+            part = rows[first : first + 8192]
+            for site, x in self.source.fetch(part, self.sites).items():
+                check_finite(site, x, part, self.source.table)
+        self._sound = True
 
 
 class _Window:

@@ -15,9 +15,10 @@ report.html. A few minutes on two cores.
 """
 
 SITE = "resid_post.1"
-D_SAE = 512
-TRIES = ("gated l1-coef=0.35,0.6,1,1.8", "relu l1-coef=0.7,1.2,2,3.5", "topk k=2,4,8,16")
-N_TOKENS = 1_500_000
+D_SAE = 384
+TRIES = ("gated init-l0=16 l1-coef=1,2,4,8", "relu init-l0=16 l1-coef=1,2,4,8", "topk k=4,8,16,32")
+N_TOKENS = 1_000_000
+BATCH_SIZE = 512  # many short steps: at this size they converge sooner than few long ones
 LR = 3e-3
 
 
@@ -50,7 +51,14 @@ def main(argv: list[str]) -> int:
     facts = {"model": model.name, "model_path": "storyworld", "model_hash": model.weights_hash(), "text": "storyworld"}
     store = activations.harvest(model, [SITE], blocks, out / "activations", quiet=flags.quiet, facts=facts)
 
-    options = TrainConfig(n_tokens=flags.n_tokens, lr=LR, seed=flags.seed, order_seed=flags.seed, device=flags.device)
+    options = TrainConfig(
+        n_tokens=flags.n_tokens,
+        batch_size=BATCH_SIZE,
+        lr=LR,
+        seed=flags.seed,
+        order_seed=flags.seed,
+        device=flags.device,
+    )
     wanted = [parse_try(text) for text in TRIES]
     grid = control_grid(wanted, store.width(SITE))
     wanted += [{"arch": arch, "k": list(grid)} for arch in ("pca", "raw", "random")]

@@ -75,7 +75,8 @@ def gain_text(verdict: Verdict) -> str:
 def p_text(p: float) -> str:
     if p < 0.0001:
         return "< .0001"
-    return f"= {p:.4f}".replace("= 0.", "= .") if p < 0.01 else f"= {p:.2f}".replace("= 0.", "= .")
+    digits = 4 if p < 0.01 else 3 if p < 0.1 else 2
+    return f"= {p:.{digits}f}".replace("= 0.", "= .")
 
 
 def point_title(point_name: str) -> str:

@@ -29,7 +29,7 @@ def texts() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """The folder of a shipped model, in Hugging Face format. An unknown name raises `NotFound` and names the nearest."""
+    """The folder of a shipped model, in Hugging Face format. An unknown name is `NotFound`, with the nearest one."""
     if name not in MODELS:
         raise NotFound(f'No model "{name}" ships with assay.{nearest(name, MODELS)}')
     return _present(DATA / name)

@@ -277,7 +277,6 @@ class Dictionary(nn.Module):
             columns = torch.randn(self.W_enc.shape, generator=rng).to(self.W_enc)
             self.W_enc.copy_(columns / columns.norm(dim=0, keepdim=True))
 
-
     @torch.no_grad()
     def firing_threshold(self, x: Tensor, l0: float) -> Tensor:
         """[d_sae]: the level of u that each latent exceeds on a share l0 / d_sae of the sample x [n, d_in].

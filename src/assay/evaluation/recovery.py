@@ -1,8 +1,8 @@
 """How well dictionaries recover the planted directions of worlds whose truth is known; the unit is a seed of the world.
 
-Every configuration is trained once on each of several worlds, which differ in their seed only. A world is any object with
-`directions` [n_true, d], `seed`, and `batch(i, n)` that gives x [n, d] and the true codes [n, n_true]. FVU, γ and L0 are
-measured on the same rows, since explained variance does not rank recovery.
+Every configuration is trained once on each of several worlds, which differ in their seed only. A world is any object
+with `directions` [n_true, d], `seed`, and `batch(i, n)` that gives x [n, d] and the true codes [n, n_true]. FVU, γ and
+L0 are measured on the same rows, since explained variance does not rank recovery.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def evaluate_recovery(
     resamples: int = 10_000,
     quiet: bool = False,
 ) -> Results:
-    """MCC, share of pairs above .9 (`matched`), uniqueness, F1, FVU, γ and L0 of each trial; intervals run over worlds.
+    """MCC, share of pairs above .9 (`matched`), uniqueness, F1, FVU, γ and L0; intervals run over worlds.
 
-    `n_tokens` rows are drawn for either split. MCC, matched and uniqueness depend on the directions alone and are the same
-    on both. Raises `BadInput` for a width that does not fit, `BadOption` where nothing stands beside the methods.
+    `n_tokens` rows are drawn for either split. MCC, matched and uniqueness depend on the directions alone and are the
+    same on both. Raises `BadInput` for a width that does not fit, `BadOption` where nothing stands beside the methods.
     """
     roles = checks.arms([trial.entry for trial in trials])
     judging = checks.judged(roles, alone)
@@ -93,7 +93,7 @@ def evaluate_recovery(
                             num=num,
                             den=den,
                             n_obs=n_tokens,
-                        )  # fmt: skip
+                        )
                     )
             costs.append(tables.recorded_cost(entry, subject))
             arms.append(tables.standing(entry, subject, point, costs[-1]))
@@ -108,7 +108,7 @@ def evaluate_recovery(
 
 @torch.no_grad()
 def _measure(trial: Trial, first: int, n_tokens: int) -> dict[str, tuple[float, float]]:
-    """metric -> (numerator, denominator) of one dictionary on n_tokens rows of its world, from batch FIRST_BATCH + first."""
+    """metric -> (numerator, denominator) on n_tokens rows of the dictionary's world, from batch FIRST_BATCH + first."""
     dictionary, world = trial.entry.dictionary, trial.world
     directions = getattr(dictionary, "W_dec", None)
     if directions is None or directions.shape[1] != world.directions.shape[1]:

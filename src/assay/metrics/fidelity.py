@@ -43,8 +43,7 @@ def cosine_terms(x: Tensor, x_hat: Tensor) -> Terms:
     x, x_hat = x.double(), x_hat.double()
     lengths = length(x) * length(x_hat)
     ones = torch.ones_like(lengths)
-    value = (x * x_hat).sum(-1) / torch.where(lengths > 0, lengths, ones)
-    return torch.where(lengths > 0, value, torch.zeros_like(value)), ones
+    return (x * x_hat).sum(-1) / torch.where(lengths > 0, lengths, ones), ones
 
 
 def cosine(x: Tensor, x_hat: Tensor) -> float:

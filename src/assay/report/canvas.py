@@ -52,9 +52,7 @@ class Picture:
     alt: str
     size: tuple[float, float]  # inches
     draw: Callable[[Figure, Palette], None]
-    margins: tuple[float, float, float, float] | None = (
-        None  # left, bottom, right, top as shares; None: fitted (slower)
-    )
+    margins: tuple[float, float, float, float] | None = None  # left, bottom, right, top as shares of it; else fitted
 
     def inline(self) -> Html:
         """SVG for the page: no ids shared with other pictures, colours as CSS variables, an accessible name."""
@@ -67,7 +65,7 @@ class Picture:
         text = text.replace("url(#", f"url(#{self.name}-").replace('xlink:href="#', f'href="#{self.name}-')
         text = re.sub(r'<g id="[^"]*(?:_\d+|axes|xaxis|yaxis|tick|line|text|patch|figure)[^"]*">', "<g>", text)
         text = re.sub(r"font:\s*([0-9.]+)px [^;\"]*", r"font:\1px var(--sans)", text)
-        text = re.sub(r"(\.\d{2})\d+", r"\1", text)
+        text = re.sub(r"<[^>]+>", _two_digits, text)  # of coordinates only: numbers in the text of a picture stay
         text = re.sub(r"\s*\n\s*", "\n", text)
         box = re.search(r'viewBox="([^"]+)"', text)
         body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
@@ -100,6 +98,10 @@ class Picture:
         with matplotlib.rc_context(_RC):
             FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
         return buffer.getvalue()
+
+
+def _two_digits(element: re.Match[str]) -> str:
+    return re.sub(r"(\.\d{2})\d+", r"\1", element.group(0))
 
 
 def _theme(palette: Palette) -> dict[Any, Any]:

@@ -34,6 +34,17 @@ class Finding:
         return " or ".join(dict.fromkeys(v.baseline for v in self.verdicts))
 
     @property
+    def rank(self) -> str:
+        """What the baseline is among its kind: chosen among several on validation, or the only one that there was."""
+        return "the strongest baseline" if any(v.n_candidates > 1 for v in self.verdicts) else "the only baseline"
+
+    @property
+    def left(self) -> str:
+        """How many sparsities of the arm have no verdict on this metric; empty when all have one."""
+        total = sum(row.arm == self.arm for row in self.setting.pooled())
+        return f"Compared at {len(self.verdicts)} of its {total} sparsities. " if len(self.verdicts) < total else ""
+
+    @property
     def scope(self) -> str:
         scopes = {speaks_of_architecture(v) for v in self.verdicts}
         if len(scopes) == 2:
@@ -55,7 +66,7 @@ class Finding:
         for word, same in self.counts().items():
             total = len(self.verdicts)
             points = [number(v.point, "count") for v in same if v.point is not None]
-            where = f"at {len(same)} of {total} sparsities" if total > 1 else ""
+            where = f"at {len(same)} of {total} sparsities compared" if total > 1 else ""
             gains = sorted({signed(v.gain, style) for v in same}, key=lambda g: float(g.replace("−", "-").rstrip(" %")))
             gain = gains[0] if len(gains) == 1 else f"{gains[0]} to {gains[-1]}"
             inside = "; ".join(filter(None, ["L0 " + ", ".join(points) if points else "", f"gain {gain}"]))
@@ -122,7 +133,8 @@ def lede(saved: Saved) -> list[str]:
         most = max(units, key=lambda o: o.n_units)
         tokens = max((o.n_obs // max(o.n_seeds, 1) for o in units if o.n_units == most.n_units), default=0)
         parts.append(f"measured on {most.n_units:,} documents" + (f" ({tokens:,} tokens)" if tokens else ""))
-    return [f"{', '.join(parts)}: {where}."]
+    said = f"{', '.join(parts)}: {where}."
+    return [said[0].upper() + said[1:]]
 
 
 def count(n: int, one: str, many: str | None = None) -> str:

@@ -112,9 +112,11 @@ def _headline(saved: Saved, found: list[Finding], appearance: dict[str, Look]) -
     for (_, arm, baselines, scope), same in cards.items():
         name = key(arm, appearance[arm]) if arm in appearance else escape(arm)
         place = tag("span", f" on {same[0].setting.title}", class_="quiet") if len(saved.settings) > 1 else ""
-        head = tag("h3", name, f" against {baselines}, the strongest baseline", place)
+        head = tag("h3", name, f" against {baselines}, {same[0].rank}", place)
         lines = [join([tag("dt", describe(f.metric).label), tag("dd", _clauses(f))]) for f in same]
-        items.append(join([head, tag("dl", *lines), paragraph(f"These verdicts speak {scope}.", class_="quiet")]))
+        items.append(
+            join([head, tag("dl", *lines), paragraph(f"{same[0].left}These verdicts speak {scope}.", class_="quiet")])
+        )
     return listing(items, class_="findings")
 
 

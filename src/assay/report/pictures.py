@@ -212,7 +212,7 @@ def firing(picture: str, arm: str, look: Look, frequency: Sequence[float], edges
         ax.set_xlim(edges[0] + NEVER - 0.4, 0.05)
         ax.set_ylim(0, top * 1.02)
         whole = [
-            t for t in range(math.ceil(edges[0]), 1) if (t - math.ceil(edges[0])) % (2 if edges[0] < -5 else 1) == 0
+            t for t in range(math.ceil(edges[0]), 1) if (t - math.ceil(edges[0])) % (2 if edges[0] < -4 else 1) == 0
         ]
         names = {-2: "1 %", -1: "10 %", 0: "100 %"}
         ax.set_xticks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Any
 
 from assay.core.artefact import read_json
 from assay.core.errors import BadInput, Corrupt, NotFound
-from assay.core.outcome import Cost, Note, Outcome, Results, Verdict
+from assay.core.outcome import FILES, Cost, Note, Outcome, Results, Verdict
+from assay.report import logs
 from assay.report.words import family
 
 LEARNED = ("method", "baseline")
@@ -78,7 +78,7 @@ class Saved:
     runs: list[dict[str, Any]]
     examples: list[dict[str, Any]]
     histogram: dict[tuple[str, str], list[float]]
-    curves: dict[str, list[list[dict[str, float]]]]
+    curves: dict[str, list[logs.Run]]
     roles: dict[str, str]
     notes: list[str]
 
@@ -92,7 +92,10 @@ class Saved:
 
 
 def load(folders: Sequence[Path]) -> Saved:
-    """Read and join result folders. Raises `NotFound` for a folder without results, `Corrupt` for damaged files."""
+    """Read and join result folders; folders of training runs beside them add their curves.
+
+    Raises `NotFound` for a folder without results, `Corrupt` for damaged files.
+    """
     if not folders:
         raise BadInput("No result folder was given; a report is made from one or more, such as runs/evaluate-1.")
     paths = list(dict.fromkeys(Path(folder) for folder in folders))
@@ -102,11 +105,15 @@ def load(folders: Sequence[Path]) -> Saved:
     for folder in paths:
         if not folder.is_dir():
             raise NotFound(f"{folder} is not a folder; give the --out folder of evaluate, study or demo.")
+        if not (folder / FILES["outcomes"]).exists() and logs.below(folder):
+            continue  # a folder of training runs: it adds its curves
         part, run = Results.load(folder), _run(folder)
         parts.append(part)
         if run is not None:
             runs.append(run)
         _arrange(part, run, settings)
+    if not parts:
+        raise NotFound(f"{paths[0]} holds training runs but no evaluation; run assay evaluate on them first.")
     results = parts[0] if len(parts) == 1 else Results.join(parts)
     for setting in settings.values():
         setting.rows.sort(key=_row_order)
@@ -123,7 +130,15 @@ def load(folders: Sequence[Path]) -> Saved:
     notes: list[str] = []
     shown = _shown(list(settings.values()))
     return Saved(
-        paths, results, _titled(shown), runs, _examples(paths, notes), _histogram(paths), _curves(paths), roles, notes
+        paths,
+        results,
+        _titled(shown),
+        runs,
+        _examples(paths, notes),
+        _histogram(paths),
+        logs.curves(paths, runs),
+        roles,
+        notes,
     )
 
 
@@ -223,42 +238,6 @@ def _histogram(folders: Iterable[Path]) -> dict[tuple[str, str], list[float]]:
         for row in _table(path) if path.is_file() else []:
             found.setdefault((row["arm"], row["subject"]), {})[row["latent"]] = row["frequency"]
     return {key: list(latents.values()) for key, latents in found.items()}
-
-
-def _curves(folders: Iterable[Path]) -> dict[str, list[list[dict[str, float]]]]:
-    """arm -> training runs; the arm of a run is the `arch` beside its log, else the name of its folder."""
-    found: dict[str, list[list[dict[str, float]]]] = {}
-    seen: set[Path] = set()
-    for folder in folders:
-        for log in sorted([*folder.glob("log.jsonl"), *folder.glob("*/log.jsonl"), *folder.glob("*/*/log.jsonl")]):
-            if log.resolve() in seen:
-                continue
-            seen.add(log.resolve())
-            ticks = _ticks(log)
-            if ticks:
-                found.setdefault(_arch(log.parent), []).append(ticks)
-    return found
-
-
-def _arch(folder: Path) -> str:
-    if (folder / "config.json").is_file():
-        options = read_json(folder / "config.json")
-        if isinstance(options, dict) and isinstance(options.get("arch"), str):
-            return options["arch"]
-    return folder.name
-
-
-def _ticks(log: Path) -> list[dict[str, float]]:
-    """The lines of a training log; a run killed while writing leaves a torn last line, which is skipped."""
-    ticks: list[dict[str, float]] = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            tick = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(tick, dict) and "tokens" in tick:
-            ticks.append({k: float(v) for k, v in tick.items() if isinstance(v, int | float) and _finite(v)})
-    return ticks
 
 
 def _finite(value: float | None) -> bool:

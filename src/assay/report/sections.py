@@ -68,14 +68,13 @@ def bias(setting: Setting, arm: str) -> str:
     below = sum(o.hi is not None and o.hi < 1 for o in cells)
     above = sum(o.lo is not None and o.lo > 1 for o in cells)
     around = sum(o.lo is not None and o.hi is not None and o.lo <= 1 <= o.hi for o in cells)
-    said = [
-        f"{word} at {n}" for word, n in (("below 1", below), ("its interval holds 1", around), ("above 1", above)) if n
-    ]
-    return (
-        f"{arm}: γ {span}; {', '.join(said)} of {count(len(cells), 'sparsity', 'sparsities')}."
-        if said
-        else f"{arm}: γ {span}; no interval."
-    )
+    places = [(w, n) for w, n in (("below 1", below), ("its interval holds 1", around), ("above 1", above)) if n]
+    if not places:
+        return f"{arm}: γ {span}; no interval."
+    if len(cells) == 1:
+        return f"{arm}: γ {span}; {places[0][0]}."
+    said = ", ".join(f"{word} at {n}" for word, n in places)
+    return f"{arm}: γ {span}; {said} of {count(len(cells), 'sparsity', 'sparsities')}."
 
 
 def _values(setting: Setting, name: str) -> int:

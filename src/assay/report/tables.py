@@ -72,13 +72,13 @@ def _verdicts_of(name: str, group: list[Verdict], setting: Setting, looks: dict[
                 class_="same" if same else None,
             )
         )
-    first = group[0]
+    first, most = group[0], max(v.n_candidates for v in group)
     described = describe(name)
     caption = join(
         [
             tag("b", described.label),
             f" (ties within ±{first.margin:.3g}; {first.family_size} verdicts share the Holm correction; "
-            f"baseline chosen on {first.chosen_on} among {first.n_candidates})",
+            + (f"baseline chosen on {first.chosen_on} among {most})" if most > 1 else "there was one baseline)"),
         ]
     )
     point = "L0" if first.point_name == "l0" else first.point_name or "point"

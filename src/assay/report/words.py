@@ -160,7 +160,7 @@ def number(value: float | None, style: int | str = 4) -> str:
         return _minus(written) + " %"
     if style == "count":
         return _minus(f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}" if value else "0")
-    return _minus(f"{value * 1.001:,.{style}f}")
+    return _minus(f"{value:,.{style}f}")
 
 
 def signed(value: float | None, style: int | str = 4) -> str:

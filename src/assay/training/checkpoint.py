@@ -33,6 +33,8 @@ def all_of(folder: Path) -> list[Path]:
 
 def read(folder: Path) -> tuple[int, State] | None:
     """The latest checkpoint, or None. A torn or altered one raises Corrupt and is named."""
+    for torn in folder.glob(".checkpoint-*.partial"):  # a process was killed while it wrote
+        shutil.rmtree(torn)
     found = all_of(folder)
     if not found:
         return None

@@ -75,6 +75,11 @@ def sweep(
     model and text. Raises BadOption when `out` holds another run, BadInput on unusable activations.
     """
     _check(plans)
+    if stream.batch_size != plans[0].options.batch_size:
+        raise BadOption(
+            f"The stream gives batches of {stream.batch_size} rows, but batch_size is {plans[0].options.batch_size}; "
+            "steps and tokens are counted from it, so give both the same."
+        )
     out = Path(out)
     asked = {
         "site": site,
@@ -85,6 +90,9 @@ def sweep(
         "stream": stream.describe(),
     }
     _open_folder(out, asked, resume)
+    if resume and all((out / plan.name / artefact.CHECKSUMS).exists() for plan in plans):  # written last: all is done
+        checkpoint.remove(out)
+        return [load(out / plan.name) for plan in plans]
     first = plans[0].options
     maker = _Maker(stream, site, target, first)
     gradient = [p for p in plans if class_of(p.arch).learned_by == GRADIENT]
@@ -165,11 +173,10 @@ def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
 
 def _restore(out: Path, members: list[Member]) -> int:
     found = checkpoint.read(out)
-    if found is None:
-        return 0
-    step, states = found
+    step, states = found or (0, {})
     for member in members:
-        member.restore(*states[member.name])
+        if found is not None:
+            member.restore(*states[member.name])
         log = out / member.name / LOG
         if log.exists():  # lines after the checkpoint are written again
             lines = log.read_text().splitlines()
@@ -216,6 +223,10 @@ class _Maker:
             raise BadOption(
                 f"--init {path} is a {old.arch} dictionary of {tuple(old.W_enc.shape)}; this run makes a {dictionary.arch} "
                 f"of {tuple(dictionary.W_enc.shape)}. Give the same --arch and --d-sae."
+            )
+        if (old.pre_bias, old.unit_norm) != (dictionary.pre_bias, dictionary.unit_norm):
+            raise BadOption(
+                f"--init {path} is another form of {old.arch} ({old.config}); give the options of that form."
             )
         dictionary.load_state_dict(old.rescaled(*dictionary.scale, unfold=True))
 

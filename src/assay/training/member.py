@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -54,12 +55,12 @@ class Member:
             term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
             done.terms["auxk"] = term
             done.loss += dictionary.config.auxk_coef * term
-        if not torch.isfinite(torch.tensor(done.loss)):
+        if not math.isfinite(done.loss):
             raise BadInput(
                 f"{self.name}: the loss is {done.loss} at step {t}; the last checkpoint is whole. "
                 "Lower --lr or set --clip, or look at the batch's activations."
             )
-        kernels.implementation(options.kernels).update(
+        norm = self.kernel.update(
             self.params,
             done.grads,
             self.first,
@@ -72,6 +73,11 @@ class Member:
             clip=options.clip,
             unit_rows=("W_dec",) if dictionary.unit_norm and "W_dec" in self.params else (),
         )
+        if not math.isfinite(norm):  # the loss can be finite while its gradient overflows
+            raise BadInput(
+                f"{self.name}: the gradient is not finite at step {t} (the loss was {done.loss:.3g}); the last checkpoint "
+                "is whole. Lower --lr, or look at the size of the activations and --scale."
+            )
         dictionary.observe(done.f, t)
         self.n_support = done.n_support
         self.silent_tokens += len(x)

@@ -16,11 +16,12 @@ from assay.core.randomness import numpy_rng
 from assay.worlds.ngram import Documents, baselines
 
 N_RESAMPLES = 10_000
+N_SAMPLE = 100  # the first stories, whose loss a test recomputes
 
 
 @torch.no_grad()
 def token_losses(model: Any, documents: Documents, batch_size: int = 64) -> list[np.ndarray]:
-    """Nats of every token after the first of each document, one document a row, right-padded (causal: padding is not seen)."""
+    """Nats of every token after the first of each document, one array a document; rows are padded on the right."""
     losses: list[np.ndarray] = []
     for i in range(0, len(documents), batch_size):
         rows = documents[i : i + batch_size]
@@ -53,14 +54,17 @@ def write_card(
     def summed(nats: np.ndarray) -> dict[str, float]:
         return interval(np.bincount(of_document, weights=nats, minlength=len(heldout)), counts, options.seed)
 
-    losses: dict[str, dict[str, Any]] = {
-        "model": summed(np.concatenate(token_losses(model, heldout)).astype(np.float64))
-    }
+    nats = token_losses(model, heldout)
+    losses: dict[str, dict[str, Any]] = {"model": summed(np.concatenate(nats).astype(np.float64))}
     for name, found in baselines(train, validation, heldout, options.vocab_size).items():
         losses[name] = {**summed(found["nll"]), "chosen": found["chosen"]}
     card = {
         "name": "storyworld",
         "losses": losses,
+        "sample": {
+            "n_stories": N_SAMPLE,
+            "nats": round(float(np.concatenate(nats[:N_SAMPLE]).mean(dtype=np.float64)), 4),
+        },
         "heldout": {
             "n_stories": len(heldout),
             "n_tokens": int(counts.sum()),
@@ -77,10 +81,11 @@ def write_card(
         "versions": versions(),
     }
     write_json(options.out / "card.json", card)
-    atomic_write(Path(options.out) / "README.md", _page(card).encode())
+    atomic_write(Path(options.out) / "README.md", page(card).encode())
 
 
-def _page(card: dict[str, Any]) -> str:
+def page(card: dict[str, Any]) -> str:
+    """The README of the model folder, from card.json alone."""
     options, train, heldout = card["options"], card["train"], card["heldout"]
     rows = "\n".join(
         f"| {name} | {row['nats']:.3f} | {row['lo']:.3f} to {row['hi']:.3f} | {_chosen(row)} |"
@@ -88,31 +93,36 @@ def _page(card: dict[str, Any]) -> str:
     )
     return f"""# storyworld
 
-A small language model of made-up stories: GPT-2 architecture, GELU, {options["n_layer"]} layers, width {options["d_model"]},
-{options["n_head"]} heads, context {options["context"]}, {card["n_parameters"]:,} parameters in fp32, its own byte-level BPE of {options["vocab_size"]} tokens.
+A small language model of made-up stories: GPT-2 architecture, GELU, {options["n_layer"]} layers,
+width {options["d_model"]}, {options["n_head"]} heads, context {options["context"]},
+{card["n_parameters"]:,} parameters in fp32, and its own byte-level BPE of {options["vocab_size"]} tokens.
 It knows nothing but storyworld, a generator of short English stories from known variables, and is honest about being small.
 
 ## Held-out loss
 
-Nats a token on {heldout["n_stories"]:,} held-out stories ({heldout["n_tokens"]:,} tokens; `stories.jsonl.gz`), each alone after the mark
-`<|endoftext|>`. Intervals: 95 %, bootstrap over stories. The baselines are counted on the model's own training stories, their
-constants chosen on {options["n_validation"]} further stories.
+Nats a token on {heldout["n_stories"]:,} held-out stories
+({heldout["n_tokens"]:,} tokens; `stories.jsonl.gz`), each alone after the mark `<|endoftext|>`.
+Intervals: 95 %, bootstrap over stories. The baselines are counted on the model's own training stories, their constants chosen on {options["n_validation"]} further stories.
 
 | | loss | interval | constants |
 |---|---|---|---|
 {rows}
 
-No held-out story was trained on as a text, but all stories come from the same templates: held-out sentences often occur in training.
+No held-out story was trained on as a text, but all stories come from the same templates: held-out sentences often
+occur in training.
 
 ## Training
 
-{train["n_stories"]:,} stories ({train["n_tokens_distinct"]:,} tokens), {options["n_steps"]:,} steps of {options["batch_size"]} blocks, {train["n_tokens_seen"]:,} tokens seen,
-seed {options["seed"]}, {train["minutes"]} minutes on {options["threads"]} CPU threads. Half of the blocks begin with a story, half anywhere. To train it again: `make storyworld`.
+{train["n_stories"]:,} stories ({train["n_tokens_distinct"]:,} tokens), {options["n_steps"]:,} steps of
+{options["batch_size"]} blocks, {train["n_tokens_seen"]:,} tokens seen, seed {options["seed"]}.
+It took {train["minutes"]} minutes with {options["threads"]} CPU thread(s) on a machine that others used as well.
+Half of the blocks begin with a story, half anywhere. To train it again: `make storyworld`.
 
 ## Files
 
-`config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`: Hugging Face format. `card.json`: the numbers above.
-`stories.jsonl.gz`: the held-out stories, one JSON object a line: `text` and a label for every variable of the world.
+`config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`: Hugging Face format. `card.json`: the
+numbers above. `stories.jsonl.gz`: the held-out stories, one JSON object a line: `text` and a label for every variable
+of the world.
 """
 
 

@@ -1,7 +1,8 @@
 """Unit directions with a chosen mean-max overlap: the mean over rows of the largest |cosine| with another row.
 
 None leaves random directions. 0 makes exactly orthonormal rows (n <= d). Below what random rows have, gradient steps on
-Σ_ij max(|c_ij| − t, 0)² push rows apart until the mean-max overlap is the wanted one. Above it, rows 2i and 2i+1 get that cosine.
+Σ_ij max(|c_ij| − t, 0)² push rows apart until the mean-max overlap is the wanted one. Above it, rows 2i and 2i+1 get
+that cosine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn.functional import normalize
 from assay.core.errors import BadOption
 
 ROWS = 2048  # rows of the cosine matrix held at once
-STEPS = 2000
+PATIENCE = 40
 TOLERANCE = 0.01
 
 
@@ -51,21 +52,28 @@ def _paired(rows: Tensor, cosine: float) -> Tensor:
 
 
 def _spread(rows: Tensor, overlap: float) -> Tensor:
-    for _ in range(STEPS):
+    step = min(0.1, 2 * rows.shape[1] / len(rows))  # rows rows^T has eigenvalues of n/d and more
+    reached: list[float] = []
+    while not _stalled(reached):
         gradient, largest = torch.zeros_like(rows), []
         for start, absolute in _cosines(rows):
             block = rows[start : start + len(absolute)]
             largest.append(absolute.max(1).values)
             excess = (absolute - 0.9 * overlap).clamp_min(0) * (block @ rows.T).sign()
             gradient[start : start + len(block)] = excess @ rows
-        reached = float(torch.cat(largest).mean())
-        if reached <= overlap + TOLERANCE:
+        reached.append(float(torch.cat(largest).mean()))
+        if reached[-1] <= overlap + TOLERANCE:
             return rows
-        rows = normalize(rows - 0.1 * gradient, dim=1)
+        rows = normalize(rows - step * gradient, dim=1)
     raise BadOption(
-        f"--overlap is {overlap}, but {len(rows)} directions in {rows.shape[1]} dimensions came no nearer than {reached:.3f}; "
-        "raise --overlap or --d, or plant fewer features."
+        f"--overlap is {overlap}, but {len(rows)} directions in {rows.shape[1]} dimensions "
+        f"came no nearer than {min(reached):.3f}; raise --overlap or --d, or plant fewer features."
     )
+
+
+def _stalled(reached: list[float]) -> bool:
+    """The last `PATIENCE` steps did not lower the overlap by a further thousandth."""
+    return len(reached) > PATIENCE and min(reached[-PATIENCE:]) > min(reached[:-PATIENCE]) - 1e-3
 
 
 def _cosines(rows: Tensor) -> list[tuple[int, Tensor]]:

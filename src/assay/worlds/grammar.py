@@ -18,20 +18,22 @@ from collections.abc import Callable, Mapping
 TENSES = ("past", "present", "future")
 
 IRREGULAR = {
-    "be": "was", "become": "became", "begin": "began", "bend": "bent", "bring": "brought", "build": "built", "buy": "bought",
-    "catch": "caught", "choose": "chose", "come": "came", "do": "did", "draw": "drew", "fall": "fell", "feel": "felt",
+    "be": "was", "become": "became", "begin": "began", "bend": "bent", "bring": "brought", "build": "built",
+    "buy": "bought", "catch": "caught", "choose": "chose", "come": "came", "do": "did", "draw": "drew",
+    "fall": "fell", "feel": "felt",
     "find": "found", "fly": "flew", "forget": "forgot", "get": "got", "give": "gave", "go": "went", "grow": "grew",
     "have": "had", "hear": "heard", "hide": "hid", "hold": "held", "keep": "kept", "know": "knew", "lead": "led",
     "leave": "left", "light": "lit", "lose": "lost", "make": "made", "meet": "met", "put": "put", "read": "read",
     "ride": "rode", "ring": "rang", "rise": "rose", "run": "ran", "say": "said", "see": "saw", "shake": "shook",
-    "shine": "shone", "sing": "sang", "sit": "sat", "sleep": "slept", "speak": "spoke", "stand": "stood", "steal": "stole",
-    "swim": "swam", "take": "took", "teach": "taught", "tell": "told", "think": "thought", "throw": "threw",
+    "shine": "shone", "sing": "sang", "sit": "sat", "sleep": "slept", "speak": "spoke", "stand": "stood",
+    "steal": "stole", "swim": "swam", "take": "took", "teach": "taught", "tell": "told", "think": "thought",
+    "throw": "threw",
     "understand": "understood", "wake": "woke", "wear": "wore", "win": "won", "wind": "wound", "write": "wrote",
-    "blow": "blew", "break": "broke", "drink": "drank", "forgive": "forgave", "hang": "hung", "hit": "hit", "hurt": "hurt",
-    "let": "let", "lie": "lay",
+    "blow": "blew", "break": "broke", "drink": "drank", "forgive": "forgave", "hang": "hung", "hit": "hit",
+    "hurt": "hurt", "let": "let", "lie": "lay",
 }  # fmt: skip
-DOUBLED = {"beg", "clap", "drop", "grab", "hop", "hug", "nod", "plan", "rub", "skip", "slip", "snap", "stop", "tap", "trip", "trot",
-           "wag", "wrap", "hum", "grin", "jog"}  # fmt: skip
+DOUBLED = {"beg", "clap", "drag", "drop", "flap", "grab", "hop", "hug", "nod", "plan", "rub", "skip", "slip", "snap",
+           "stop", "tap", "trip", "trot", "wag", "unwrap", "wrap", "hum", "grin", "jog"}  # fmt: skip
 PLURAL = {"was": "were", "is": "are", "has": "have", "does": "do"}
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -66,7 +68,8 @@ def conjugate(
     """One finite verb of the third person: `conjugate("go", "past") == "went"`."""
     if lemma == "can":
         word = {"past": "could", "present": "can", "future": "can" if subordinate else "will be able to"}[tense]
-        return word.replace("will", "will not") if negative and "will" in word else f"{word} not" if negative else word
+        first, *rest = word.split()
+        return " ".join([first, "not", *rest] if negative else [first, *rest])
     if tense == "future" and not subordinate:
         return f"will {'not ' if negative else ''}{lemma}"
     in_past = tense == "past"

@@ -1,9 +1,9 @@
-"""Baselines of a language model: unigrams, bigrams and an interpolated trigram, each with its constant chosen on validation.
+"""Baselines of a language model: unigrams, bigrams and an interpolated trigram, their constants chosen on validation.
 
     p1(w)        = (n(w) + k) / (N + k V)
     p2(w | v)    = (n(vw) + k) / (n(v.) + k V)                                   add-k
-    p3(w | u v)  = a n(uvw)/n(uv.) + b n(vw)/n(v.) + (1 - a - b) p1(w)           Jelinek-Mercer; an unseen context gives its
-                                                                                 weight to the shorter one
+    p3(w | u v)  = a n(uvw)/n(uv.) + b n(vw)/n(v.) + (1 - a - b) p1(w)           Jelinek-Mercer
+An unseen context gives its weight to the unigrams.
 Documents are lists of token ids that begin with the beginning-of-text token; it is a context and never a target.
 """
 
@@ -72,7 +72,7 @@ def _count(keys: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarr
 
 
 def baselines(train: Documents, validation: Documents, heldout: Documents, n_vocabulary: int) -> dict[str, dict]:
-    """{name: {"nll": nats of every held-out target token, "chosen": constants}}; constants are chosen on `validation`."""
+    """{name: {"nll": nats of every held-out target token, "chosen": constants}}, constants chosen on `validation`."""
     grams = NGrams(train, n_vocabulary)
     found: dict[str, dict] = {}
     for name, model in (("unigram", grams.unigram), ("bigram", grams.bigram)):

@@ -2,15 +2,15 @@
 
     x_b = Σ_i f_bi D_i + bias + noise ε_b            D [n_true, d] unit rows, f >= 0, ε ~ N(0, 1) per coordinate
 
-Which features fire: feature i fires iff its parent fires (roots have none) and  low_i <= u_{b, draw(i)} < high_i,  u uniform.
-    roots            low 0, high p_i, u = Φ(√c â_i·z_b + √(1−c) ε_bi), z ~ N(0, I_rank): a Gaussian copula, marginals stay p_i
+Feature i fires iff its parent fires (roots have none) and  low_i <= u_{b, draw(i)} < high_i,  u uniform.
+    roots            low 0, high p_i, u = Φ(√c â_i·z_b + √(1−c) ε_bi), z ~ N(0, I_rank): a Gaussian copula keeps p_i
     children         low 0, high p_i / p_parent, own u
     exclusive ones   siblings share one u and own neighbouring stretches of it: at most one fires
-p_i = min(s · rank_i^−zipf, p_max), never below p_min and never above the parent's (divided by `branching` when exclusive); s is found so
-that Σ p_i = l0. `frequencies` are therefore exact, and so is the mean L0.
+p_i = s · rank_i^−zipf, clamped to [p_min, p_max], then to the parent's p (divided by `branching` when exclusive); s is
+found so that Σ p_i = l0. `frequencies` are therefore exact, and so is the mean L0.
 
-Design after SynthSAEBench (arXiv 2602.14687), written from its description. Differs: marginals are exact under hierarchy and
-correlation (there, children lose what their parents lack).
+Design after SynthSAEBench (arXiv 2602.14687), written from its description. Differs: frequencies stay exact under
+hierarchy and correlation; there, children lose what their parents lack.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Config:
     scale_by_parent: bool = False
     """Multiply a child's magnitude by its parent's, relative to the parent's mean."""
     overlap: float | None = None
-    """Mean over features of the largest |cosine| with another; None leaves random directions, 0 makes them orthonormal."""
+    """Mean over features of the largest |cosine| with another; None: random directions, 0: orthonormal ones."""
     magnitude: float = 1.0
     """Mean magnitude of the first feature (folded-normal: the mean before folding)."""
     magnitude_last: float | None = None
@@ -121,7 +121,8 @@ class World:
         )
         self.parent, level = _trees(config)
         self._levels = [(level == depth).nonzero().squeeze(1) for depth in range(1, int(level.max()) + 1)]
-        self.frequencies = _frequencies(config, self.parent, level, _ranks(config, torch_rng(seed, "planted", "ranks")))
+        ranks = _ranks(config, torch_rng(seed, "planted", "ranks"))
+        self.frequencies = _frequencies(config, self.parent, level, ranks)
         self._draw, self._low, self._high = _stretches(config, self.parent, self.frequencies)
         last = config.magnitude if config.magnitude_last is None else config.magnitude_last
         self.magnitudes = torch.linspace(config.magnitude, last, config.n_true)

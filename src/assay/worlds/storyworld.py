@@ -4,9 +4,10 @@
     >>> told.labels["tense"] in ("past", "present", "future")
     True
 
-The variables are drawn independently, names and objects by rank^-1/2, except for the couplings listed here: no snow at the
-beach; both characters differ in name and kind; `other` and `second_object` are "none" unless the event needs them. `mood` is
-the first character's mood at the start, `ending` whether the event ends well. One seed and index give one story.
+The variables are drawn independently, names, kinds and objects by rank^-1/2, except for the couplings listed here: no
+snow at the beach and no sun at night; both characters differ in name and kind; `other`, `second_object` and
+`second_colour` are "none" unless the event needs them. `mood` is the first character's mood
+at the start, `ending` whether the event ends well. One seed and index give one story.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from assay.worlds.words import (
 )
 
 MIN_WORDS, MAX_WORDS = 60, 150
+IMPOSSIBLE = {("snowy", "beach"), ("sunny", "night")}
 
 OPENINGS = {
-    "past": ("One {time}", "One {time} last week,", "Long ago, one {time},", "Once upon a time, in the {time},", "Some days ago, in the {time},"),
+    "past": ("One {time}", "One {time} last week,", "Long ago, one {time},", "Once upon a time, in the {time},",
+             "Some days ago, in the {time},"),
     "present": ("This {time}", "It is {time}, and", "Today, in the {time},", "Right now, in the {time},"),
     "future": ("Tomorrow, in the {time},", "One {time} next week,", "One {time} soon,", "Next month, one {time},"),
 }  # fmt: skip
@@ -63,18 +66,23 @@ MEETINGS = (
 SIGHTSEEING = (
     "There <be/p> {sight} [everywhere|all around|].", "{A} <[see|watch|like]> {sight}.", "{A} {shows}.",
     "{A} <wear> a [warm|thin|new|long] [coat|shirt|cape].", "It <smell> of [smoke|flowers|fresh bread|wet leaves].",
-    "[A bell <ring>|A bird <sing>|A voice <call>] [far away|nearby].", "{A} <have> walked [for hours|a long way|only a short way].",
+    "[A bell <ring>|A bird <sing>|A voice <call>] [far away|nearby].",
+    "{A} <have> walked [for hours|a long way|only a short way].",
 )  # fmt: skip
 COMPANY = (
     "{B} <point> at {sight}.", "{B} <share> [some bread|an apple|a sweet cake|some nuts] with {A}.",
-    "{A} and {B} <talk/p> about [old times|their plans|their families].", "{B} <[be|feel]> [hungry|tired|thirsty|cold].",
-    "{A} and {B} <have/p> known each other [for years|since spring|for a week].", "{B} <tell> {A} [a joke|a secret|some news].",
+    "{A} and {B} <talk/p> about [old times|their plans|their families].",
+    "{B} <[be|feel]> [hungry|tired|thirsty|cold].",
+    "{A} and {B} <have/p> known each other [for years|since spring|for a week].",
+    "{B} <tell> {A} [a joke|a secret|some news].",
 )  # fmt: skip
 CLOSINGS = {
     "good": ("{A} <go> home with a [light heart|big smile|merry song].", "It <be> a [good|wonderful|lucky] {time}.",
-             "{A} and {B} <go/p> home as [good friends|merry as ever].", "{A} <not forget> this {time}.", "{A} <sleep> well after that."),
-    "bad": ("{A} <go> home with a heavy heart.", "It <be> a [bad|terrible|unlucky] {time}.", "{A} and {B} <go/p> home in silence.",
-            "{A} <wish> that this {time} <be/s> over.", "{A} <not sleep> well after that."),
+             "{A} and {B} <go/p> home as [good friends|merry as ever].",
+             "{A} <not forget> this {time}.", "{A} <sleep> well after that."),
+    "bad": ("{A} <go> home with a heavy heart.", "It <be> a [bad|terrible|unlucky] {time}.",
+            "{A} and {B} <go/p> home in silence.", "{A} <wish> that this {time} <be/s> over.",
+            "{A} <not sleep> well after that."),
 }  # fmt: skip
 MORALS = {
     "good": ("[A friend|Kindness] is worth more than gold.", "Those who help are never alone.", "It pays to try again.",
@@ -120,18 +128,22 @@ def _variables(rng: random.Random) -> tuple[dict[str, str], Character, Character
     """Draw the state of the world: everything that the text must agree with."""
     first = _character(rng)
     friend = _character(rng, first)
-    place = rng.choice(list(PLACES))
+    place, time = rng.choice(list(PLACES)), rng.choice(TIMES)
     event = rng.choice(list(EVENTS))
     thing, second = _ranked(list(OBJECTS), rng), _ranked(list(OBJECTS), rng)
     while second == thing:
         second = _ranked(list(OBJECTS), rng)
+    colour, second_colour = rng.sample(COLOURS, 2)
     labels = {
         "name": first.name, "gender": first.gender, "kind": first.kind, "species": first.species,
-        "friend": friend.name, "friend_gender": friend.gender, "friend_kind": friend.kind, "friend_species": friend.species,
-        "place": place, "setting": "indoors" if PLACES[place].indoors else "outdoors", "time": rng.choice(TIMES),
-        "weather": rng.choice([w for w in WEATHERS if (w, place) != ("snowy", "beach")]),
+        "friend": friend.name, "friend_gender": friend.gender, "friend_kind": friend.kind,
+        "friend_species": friend.species,
+        "place": place, "setting": "indoors" if PLACES[place].indoors else "outdoors", "time": time,
+        "weather": rng.choice([w for w in WEATHERS if not {(w, place), (w, time)} & IMPOSSIBLE]),
         "tense": rng.choices(TENSES, (5, 3, 2))[0], "mood": rng.choice(list(MOODS)), "event": event,
-        "object": thing, "colour": rng.choice(COLOURS), "second_object": second if EVENTS[event].second else "none",
+        "object": thing, "colour": colour,
+        "second_object": second if EVENTS[event].second else "none",
+        "second_colour": second_colour if EVENTS[event].second else "none",
         "other": rng.choice(STRANGERS) if EVENTS[event].stranger else "none", "ending": rng.choice(("good", "bad")),
         "dialogue": rng.choice(("yes", "no")), "moral": rng.choice(("yes", "no")),
     }  # fmt: skip
@@ -157,8 +169,9 @@ def _slots(
 
     slots: dict[str, str | Callable[[], str]] = {
         "time": labels["time"], "the_time": f"the {labels['time']}", "the_place": f"the {labels['place']}",
-        "to_place": f"to the {labels['place']}", "in_place": f"{place.at} the {labels['place']}", "spot": spot, "spot2": spot2,
-        "obj": labels["object"], "colour": labels["colour"], "cobj": f"{labels['colour']} {labels['object']}",
+        "to_place": f"to the {labels['place']}", "in_place": f"{place.at} the {labels['place']}", "spot": spot,
+        "spot2": spot2, "obj": labels["object"], "colour": labels["colour"],
+        "cobj": f"{labels['colour']} {labels['object']}",
         "new_obj": lambda: f"a {rng.choice(('', *thing.looks))} {labels['colour']} {labels['object']}",
         "the_obj": lambda: f"the {rng.choice(('', '', labels['colour']))} {labels['object']}",
         "use": thing.use, "broken": thing.broken, "mood": lambda: rng.choice(mood.words),
@@ -166,16 +179,15 @@ def _slots(
         "C": f"the {labels['other']}", "aC": f"a {labels['other']}",
     }  # fmt: skip
     if labels["second_object"] != "none":
-        colour = rng.choice([c for c in COLOURS if c != labels["colour"]])
         second = OBJECTS[labels["second_object"]]
-        slots |= {"obj2": labels["second_object"], "cobj2": f"{colour} {labels['second_object']}",
+        slots |= {"obj2": labels["second_object"], "cobj2": f"{labels['second_colour']} {labels['second_object']}",
                   "use2": second.use, "broken2": second.broken}  # fmt: skip
     for key, who, other in (("A", first, friend), ("B", friend, first)):
         small = key.lower()
         he, him, his, _ = PRONOUNS[who.gender]
         slots |= {key: lambda who=who: who.name if rng.random() < 0.7 else f"the {who.kind}", f"{key}n": who.name,
                   f"{small}_he": he, f"{small}_him": him, f"{small}_his": his, f"{small}_kind": who.kind}  # fmt: skip
-        says = f"{{{key}}} <[say|say|say|explain]>"
+        says = f"[{{{key}}} <say>|{{{key}}} <say>|{{{key}}} <tell> {{{'B' if key == 'A' else 'A'}}}]"
         if who.gender != other.gender:  # elsewhere "she said" could be either
             says = f"[{says}|{he} <say>]"
         slots[f"{small}says"] = says
@@ -183,7 +195,7 @@ def _slots(
 
 
 def _beats(beats: Sequence[Beat], dialogue: bool, rng: random.Random) -> list[str]:
-    """One wording of each beat. With dialogue every beat that can be spoken is spoken with p = .7, and at least one is."""
+    """One wording of each beat. With dialogue, beats that can be spoken are with p = .7, and at least one is."""
     speakable = [i for i, beat in enumerate(beats) if beat.said]
     forced = rng.choice(speakable)
     spoken = [dialogue and bool(beat.said) and (i == forced or rng.random() < 0.7) for i, beat in enumerate(beats)]
