@@ -109,6 +109,9 @@ def test_the_baseline_is_chosen_on_validation_and_judged_on_test() -> None:
     assert verdict.gain == pytest.approx(0.3)
     verdict = only(compare(units, arms, [FVU], COSTS, seed=0, resamples=500, against=("baseline", "control")))
     assert (verdict.baseline, verdict.n_candidates, verdict.word) == ("pca", 3, "loses")
+    candidates = [units.where(arm=name, split="validation") for name in ("topk", "relu")]
+    without_arm = Units.concat([units.where(split="test"), *candidates])
+    assert only(compare(without_arm, arms, [FVU], COSTS, seed=0, resamples=500)).baseline == "topk"
     with pytest.raises(BadInput, match="chosen on validation"):
         compare(units.where(split="test"), arms, [FVU], COSTS, seed=0, resamples=500)
 
@@ -119,6 +122,8 @@ def test_neither_beats_its_floor() -> None:
     assert sunk.word == "no signal"
     assert sunk.p_holm < 0.05
     assert "neither beats its floor, mean" in sunk.sentence
+    level_with_it = DOCS + 0.05 + 0.05 * (NOISE - NOISE.mean())
+    assert only(judge(FVU, [floor], gated=level_with_it, topk=DOCS + 0.4 + 0.01 * NOISE)).word == "no signal"
     one_above = only(judge(FVU, [floor], gated=DOCS, topk=DOCS + 0.4 + 0.01 * NOISE))
     assert one_above.word == "beats"
     other_above = only(judge(FVU, [floor], gated=DOCS + 0.4 + 0.01 * NOISE, topk=DOCS))

@@ -45,7 +45,9 @@ def one(job: dict, rows: Tensor, held_out: Tensor, order: Tensor) -> dict[str, T
     for name, value in job["attributes"].items():  # constants that its constructors do not take
         assert hasattr(trainer, name), name
         setattr(trainer, name, value)
-    with warnings.catch_warnings():  # its schedule gives step 0 a rate of 0: one call ahead, step 0 has the first real rate
+    with (
+        warnings.catch_warnings()
+    ):  # its schedule gives step 0 a rate of 0: one call ahead, step 0 has the first real rate
         warnings.simplefilter("ignore")
         trainer.scheduler.step()
     before = {name: tensor.clone() for name, tensor in trainer.ae.state_dict().items()}

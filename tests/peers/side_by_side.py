@@ -60,9 +60,18 @@ class Recipe:
         n = self.n_steps
         return TrainConfig(
             **{
-                "n_tokens": n * self.batch, "batch_size": self.batch, "lr": self.lr, "lr_warmup": self.warmup / n,
-                "lr_decay": self.decay / n, "sparsity_warmup": self.sparsity_warmup / n, "scale": "rms1", "seed": seed,
-                "order_seed": seed, "log_every": 1, "checkpoint_every": n, **changes,
+                "n_tokens": n * self.batch,
+                "batch_size": self.batch,
+                "lr": self.lr,
+                "lr_warmup": self.warmup / n,
+                "lr_decay": self.decay / n,
+                "sparsity_warmup": self.sparsity_warmup / n,
+                "scale": "rms1",
+                "seed": seed,
+                "order_seed": seed,
+                "log_every": 1,
+                "checkpoint_every": n,
+                **changes,
             }  # fmt: skip
         )
 
@@ -83,7 +92,13 @@ class Peer:
     def options(self, recipe: Recipe, seed: int, variance: float, penalty: float) -> dict[str, Any]:
         """Their constructor's arguments. Their schedule runs one call ahead, hence the ones; penalty scales their L1."""
         n = recipe.n_steps + 1
-        shared = {"steps": n, "lr": recipe.lr, "warmup_steps": recipe.warmup + 1, "decay_start": n - recipe.decay, "seed": seed}
+        shared = {
+            "steps": n,
+            "lr": recipe.lr,
+            "warmup_steps": recipe.warmup + 1,
+            "decay_start": n - recipe.decay,
+            "seed": seed,
+        }
         if self.arch == "topk":  # ours multiplies AuxK by the variance of the data, theirs does not
             return {**shared, "k": recipe.k, "auxk_alpha": variance / 32}
         l1 = recipe.gated_l1 if self.arch == "gated" else recipe.relu_l1
@@ -171,7 +186,9 @@ def rows_of(model: Any, blocks: Any) -> tuple[Tensor, Any]:
     return source.fetch((~blocks.table.special).nonzero()[0], [SITE])[SITE], blocks.table
 
 
-def theirs(prepared: Prepared, seeds: list[int], archs: list[str], *, penalty: float = 1.0, name: str = "theirs") -> dict:
+def theirs(
+    prepared: Prepared, seeds: list[int], archs: list[str], *, penalty: float = 1.0, name: str = "theirs"
+) -> dict:
     """{(arch, seed): Run} by their trainers, in one process of their environment; and {"about": versions, seconds}."""
     python = peer_environment.python()
     jobs = []
@@ -203,7 +220,9 @@ def theirs(prepared: Prepared, seeds: list[int], archs: list[str], *, penalty: f
     for job, (seed, arch) in zip(jobs, [(seed, arch) for seed in seeds for arch in archs], strict=True):
         made = load_file(job["out"])
         x = prepared.held_out / job["scale"]
-        runs[arch, seed] = Run(reading(x, made["x_hat"], made["row"], made["value"]), made["loss"], file=Path(job["out"]))
+        runs[arch, seed] = Run(
+            reading(x, made["x_hat"], made["row"], made["value"]), made["loss"], file=Path(job["out"])
+        )
     return runs
 
 

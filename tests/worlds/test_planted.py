@@ -13,7 +13,7 @@ from assay.worlds.planted import Config, World
 TREES = dict(d=32, n_true=96, l0=6.0, n_trees=6, branching=3, depth=2)
 
 
-def drawn(config: Config, n: int = 40_000, seed: int = 3) -> tuple[World, torch.Tensor, torch.Tensor]:
+def drawn(config: Config, n: int = 20_000, seed: int = 3) -> tuple[World, torch.Tensor, torch.Tensor]:
     world = World(config, seed)
     x, f = world.batch(0, n)
     return world, x, f
@@ -31,7 +31,7 @@ def drawn(config: Config, n: int = 40_000, seed: int = 3) -> tuple[World, torch.
     ids=["zipf", "steep", "correlated", "trees", "trees, siblings together, correlated roots"],
 )
 def test_frequencies_and_mean_l0_are_the_configured_ones(options: dict) -> None:
-    world, _, f = drawn(Config(**options), n=40_000)
+    world, _, f = drawn(Config(**options))
     p, seen = world.frequencies, (f > 0).double().mean(0)
     error = (seen - p) / (p * (1 - p) / len(f)).sqrt()
     assert float(p.sum()) == pytest.approx(world.config.l0, rel=1e-9)
@@ -77,7 +77,7 @@ def test_correlation_is_the_common_causes_and_none_when_off() -> None:
     base = Config(n_true=20, l0=5.0, correlation_rank=2)
     off, _ = phi(base)
     on, expected = phi(Config(n_true=20, l0=5.0, correlation_rank=2, correlation=0.7))
-    assert off.abs().max() < 5 / math.sqrt(40_000)
+    assert off.abs().max() < 5 / math.sqrt(20_000)
     assert torch.corrcoef(torch.stack([on, expected.double()]))[0, 1] > 0.95
 
 

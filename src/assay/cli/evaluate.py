@@ -53,8 +53,8 @@ def main(argv: list[str]) -> int:
     if not flags.dictionaries:
         raise BadOption("No dictionary was given; name one or more folders, such as assay evaluate runs/train-1.")
     from assay import report
-    from assay.cli.opening import entries, set_threads
     from assay.cli.measuring import measure
+    from assay.cli.opening import entries, set_threads
 
     set_threads(flags.threads)
     out = result_folder(flags.out, "evaluate")

@@ -49,11 +49,12 @@ def main(argv: list[str]) -> int:
         model, sites, blocks, out, dtype=flags.store_dtype, batch_size=flags.batch_size, resume=flags.resume,
         quiet=flags.quiet, facts=model_facts(flags, model),
     )  # fmt: skip
-    done = {"out": str(out), "rows": store.n_rows, "sites": {site: store.width(site) for site in store.sites}}
+    widths = {site: store.width(site) for site in store.sites}
+    done = {"out": str(out), "rows": store.n_rows, "sites": widths}
     if flags.json:
         print(json.dumps(done))
     else:
-        widths = ", ".join(f"{site} (width {width})" for site, width in done["sites"].items())
-        print(f"{store.n_rows:,} rows of {widths} are in {out}")
+        shown = ", ".join(f"{site} (width {width})" for site, width in widths.items())
+        print(f"{store.n_rows:,} rows of {shown} are in {out}")
         print(f"Next: assay train --activations {out} --arch gated --d-sae 512 --l1-coef 0.6")
     return 0

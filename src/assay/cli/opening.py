@@ -86,10 +86,9 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
 
 def model_facts(values: Any, model: Any) -> dict[str, Any]:
     """What provenance says of model and text; `model_path` is what `models.load` takes to open it again."""
-    local = Path(values.model).exists()
     return {
         "model": model.name,
-        "model_path": str(Path(values.model).resolve()) if local else values.model,
+        "model_path": str(model.source),
         "model_hash": model.weights_hash(),
         "text": values.text,
         "text_column": values.text_column,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def storage(path: Path) -> Iterator[None]:
+def storage(path: Path) -> Generator[None]:
     """Turn the operating system's refusals while writing into one sentence."""
     try:
         yield
@@ -135,7 +135,7 @@ def refuse_existing(path: Path, resumable: bool = False) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Generator[Path]:
     """Yield a temporary sibling of `path`; on leaving, write its checksums, sync it and rename it into place.
 
     Raises `BadOption` when `path` already holds something. On an exception nothing is left behind.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -41,7 +41,7 @@ class Bar:
 
 
 @contextmanager
-def progress(total: float, what: str, unit: str, *, quiet: bool = False, done: float = 0) -> Iterator[Bar]:
+def progress(total: float, what: str, unit: str, *, quiet: bool = False, done: float = 0) -> Generator[Bar]:
     """Show `what` advancing to `total` in `unit`s. Nothing is drawn when stderr is not a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:

@@ -64,7 +64,9 @@ def build(
     dictionary = class_of(type(config).__module__.rsplit(".", 1)[-1])(config)
     if dictionary.learned_by == GRADIENT:
         x = torch.zeros(2, config.d_in) if sample is None else sample
-        same = target is None and sample is not None
-        y = sample if same else torch.zeros(2, dictionary.d_out) if target is None else target
+        if target is not None:
+            y = target
+        else:
+            y = x if dictionary.d_out == config.d_in else torch.zeros(2, dictionary.d_out)
         dictionary.init(rng or torch.Generator().manual_seed(0), x, y)
     return dictionary

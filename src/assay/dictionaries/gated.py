@@ -68,4 +68,4 @@ class Gated(Dictionary):
         self.init_tied(rng)
         self.b_dec.copy_(y.mean(0))
         if self.config.init_l0 is not None:
-            self.b_gate.copy_(-self.firing_threshold(x, self.config.init_l0))
+            self.get_parameter("b_gate").copy_(-self.firing_threshold(x, self.config.init_l0))

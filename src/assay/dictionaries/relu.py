@@ -78,4 +78,4 @@ class Relu(Dictionary):
         self.init_tied(rng, norm=1.0 if self.unit_norm else 0.1)
         self.b_dec.copy_(y.mean(0))
         if self.config.init_l0 is not None:
-            self.b_enc.copy_(-self.firing_threshold(x, self.config.init_l0))
+            self.get_parameter("b_enc").copy_(-self.firing_threshold(x, self.config.init_l0))

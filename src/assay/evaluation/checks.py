@@ -179,7 +179,7 @@ def models(entries: Sequence[Entry], model_hash: str | None) -> list[str]:
     found = [
         f"A dictionary of arm {arm} was trained on {said.get('model')}, whose weights are not those of this model."
         for arm, said in known
-        if said.get("weights_hash") not in (None, model_hash)
+        if said.get("model_hash") not in (None, model_hash)
     ]
     return list(dict.fromkeys(found))
 

@@ -44,10 +44,10 @@ def encode(dictionary: Any, x: Tensor, *, training: bool = False) -> Codes:
         return codes.nonzero()
     parts: list[Codes] = []
     rows = max(1, DENSE_ELEMENTS // max(n_latents(dictionary) or 4 * x.shape[1], 1))
-    for start in range(0, x.shape[0], rows):
+    for start in range(0, max(x.shape[0], 1), rows):
         part = Codes.of(dictionary.encode(x[start : start + rows], **options))
         parts.append(Codes(part.row + start, part.latent, part.value, part.shape))
-    shape = (x.shape[0], parts[0].shape[1] if parts else n_latents(dictionary) or 0)
+    shape = (x.shape[0], parts[0].shape[1])
     row, latent, value = (torch.cat([getattr(p, name) for p in parts]) for name in ("row", "latent", "value"))
     return Codes(row, latent, value, shape)
 
@@ -59,7 +59,7 @@ def decode(dictionary: Any, codes: Codes) -> Tensor:
         return dictionary.decode(codes)
     rows = max(1, DENSE_ELEMENTS // max(codes.shape[1], 1))
     parts: list[Tensor] = []
-    for start in range(0, codes.shape[0], rows):
+    for start in range(0, max(codes.shape[0], 1), rows):
         here = (codes.row >= start) & (codes.row < start + rows)
         size = (min(rows, codes.shape[0] - start), codes.shape[1])
         part = Codes(codes.row[here] - start, codes.latent[here], codes.value[here], size)

@@ -14,7 +14,7 @@ class Coder(Protocol):
 
     Read where present: `encode_sparse(x) -> Codes`, `encode(x, training=True)`, `arch`, `config.d_in`, `config.d_sae`,
     `W_dec`, `path` (with `weights.safetensors` and `documents.json`, the ids of its training documents), and
-    `provenance`, a mapping with `site`, `model`, `weights_hash`, `document_ids`, `cost` (of `core.outcome.Cost`).
+    `provenance`, a mapping with `site`, `model`, `model_hash`, `document_ids`, `cost` (of `core.outcome.Cost`).
     """
 
     def encode(self, x: Any) -> Any: ...

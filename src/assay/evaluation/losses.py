@@ -54,7 +54,12 @@ class Speaker:
     @torch.no_grad()
     def spliced(self, reading: Reading, x_hat: Tensor) -> Tensor:
         """Losses [m] with x_hat [n, d] in the place of the kept activations."""
-        put = lambda h, where: h.index_put((reading.keep,), x_hat.to(h))
+        assert reading.keep is not None
+        kept = reading.keep
+
+        def put(h: Tensor, where: Any) -> Tensor:
+            return h.index_put((kept,), x_hat.to(h))
+
         with edited(self.model, [Edit(self.site, put)]):
             return self._counted(reading)
 

@@ -55,16 +55,22 @@ class Splitting:
 
 def splitting(name: str) -> Splitting:
     """The rule called `halves`, `hash` or `shift:NAME`. Raises `BadOption` for another name."""
-    halves = lambda document: VALIDATION if half_of(document) == "validation" else TEST
-    if name == "halves":
-        return Splitting(name, "test", "text for evaluation alone, halved by the hash of each document", halves)
     if name == "hash":
-        sides = {"train": None, "validation": VALIDATION, "test": TEST}
         how = "5 % validation and 5 % test by the hash of each document; the training 90 % left out"
-        return Splitting(name, "test", how, lambda document: sides[split_of(document)])
+        return Splitting(name, "test", how, _by_hash)
+    if name == "halves":
+        return Splitting(name, "test", "text for evaluation alone, halved by the hash of each document", _by_half)
     if name.startswith("shift:") and len(name) > len("shift:"):
-        return Splitting(name, name, "text of another kind, halved by the hash of each document", halves)
+        return Splitting(name, name, "text of another kind, halved by the hash of each document", _by_half)
     raise BadOption(f'--split is "{name}"; it must be halves, hash or shift:NAME.')
+
+
+def _by_half(document: str) -> int:
+    return VALIDATION if half_of(document) == "validation" else TEST
+
+
+def _by_hash(document: str) -> int | None:
+    return {"train": None, "validation": VALIDATION, "test": TEST}[split_of(document)]
 
 
 class Readings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ class Codes:
     latent: Tensor
     value: Tensor
     shape: tuple[int, int]
+    index: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
+    """Orders derived from the pairs, computed when first asked for and shared by all codes on the same pairs."""
 
     def __len__(self) -> int:
         return self.row.numel()
@@ -26,12 +28,23 @@ class Codes:
     @property
     def pointers(self) -> Tensor:
         """[B + 1]: the pairs of row b are pointers[b] : pointers[b + 1]."""
-        counts = torch.bincount(self.row, minlength=self.shape[0])
-        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        if "pointers" not in self.index:
+            counts = torch.bincount(self.row, minlength=self.shape[0])
+            self.index["pointers"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return self.index["pointers"]
+
+    @property
+    def by_latent(self) -> tuple[Tensor, Tensor]:
+        """(order [nnz], start [F]): the pairs sorted by latent, rows ascending within one, and where each latent begins."""
+        if "order" not in self.index:
+            self.index["order"] = torch.argsort(self.latent, stable=True)  # stable: sums run in row order on every run
+            counts = torch.bincount(self.latent, minlength=self.shape[1])
+            self.index["start"] = counts.cumsum(0) - counts
+        return self.index["order"], self.index["start"]
 
     def with_values(self, value: Tensor) -> Codes:
         """The same pairs with other values [nnz]."""
-        return Codes(self.row, self.latent, value, self.shape)
+        return Codes(self.row, self.latent, value, self.shape, self.index)
 
     def nonzero(self) -> Codes:
         """Without the pairs whose value is 0. Firing means f != 0, so negative values stay."""

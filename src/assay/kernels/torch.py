@@ -39,7 +39,11 @@ def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
         values.append(u[row, latent])
         if isinstance(selection, BatchTop):
             rows, latents, values, floor = _keep_largest(rows, latents, values, selection, B * selection.k)
-    return Codes(torch.cat(rows), torch.cat(latents), torch.cat(values), (B, n_latents))
+    return Codes(_joined(rows), _joined(latents), _joined(values), (B, n_latents))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _top(key: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -84,10 +88,9 @@ def cotangent(codes: Codes, g: Tensor, W_dec: Tensor) -> Tensor:
 
 
 def accumulate(codes: Codes, g: Tensor) -> Tensor:
-    order = torch.argsort(codes.latent, stable=True)  # stable: sums run in row order on every run
-    counts = torch.bincount(codes.latent, minlength=codes.shape[1])
-    offsets = counts.cumsum(0) - counts
-    return F.embedding_bag(codes.row[order], g, offsets, mode="sum", per_sample_weights=codes.value[order].to(g.dtype))
+    order, start = codes.by_latent
+    value = codes.value[order].to(g.dtype)
+    return F.embedding_bag(codes.row[order], g, start, mode="sum", per_sample_weights=value)
 
 
 def update(

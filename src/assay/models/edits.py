@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,7 +31,7 @@ class Edit:
 
 
 @contextmanager
-def edited(model: Model, edits: Sequence[Edit]) -> Iterator[Model]:
+def edited(model: Model, edits: Sequence[Edit]) -> Generator[Model]:
     """Apply `edits` to every forward pass inside the block: at one site in the given order, outer blocks first.
 
     Works for `model.logits`, `read`, `generate`, `token_losses` and plain calls of `model.hf` with `input_ids`.

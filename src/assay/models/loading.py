@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def _line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """No bars and no reports of transformers while loading: what matters is said by our own errors."""
     settings = transformers.utils.logging
     level, bar = settings.get_verbosity(), settings.is_progress_bar_enabled()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -325,7 +325,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
+def _stoppable() -> Generator[threading.Event]:
     """An event that Ctrl-C or a polite kill sets, so that the run stops between two steps."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -46,7 +46,7 @@ def dense(dictionary: Dictionary, x: Tensor, y: Tensor, weights: dict[str, float
         forward = dictionary.dense_forward(x, y, progress)
         total = sum(weights[term] * value for term, value in forward.terms.items())
         assert isinstance(total, Tensor)
-        found = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(total, list(params.values()), allow_unused=True)
     grads = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), found, strict=True)}
     return Step(
         {term: float(value.detach()) for term, value in forward.terms.items()},
@@ -107,7 +107,9 @@ def sparse(
             terms[term] = float(value.detach())
             outputs.append(value)
             cotangents.append(torch.full_like(value, weights[term]))
-        found = torch.autograd.grad(outputs, [u, *leaves.values()], cotangents, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            outputs, [u, *leaves.values()], cotangents, allow_unused=True
+        )
 
     c = torch.zeros_like(u) if found[0] is None else found[0]
     by_latent = {

@@ -1,4 +1,4 @@
-"""Running sums of a training run between two lines of its log, in float64."""
+"""Running sums of a training run between two lines of its log: float64 over steps, the batch's own precision within one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.flatten(), b.flatten()))
 
 
 class Window:
@@ -29,11 +33,11 @@ class Window:
         self.n_rows += len(y)
         self.n_steps += 1
         self.n_active += n_active
-        self.error += float((y - x_hat).pow(2).sum(dtype=torch.float64))
-        self.x_hat_x_hat += float(x_hat.pow(2).sum(dtype=torch.float64))
-        self.x_hat_y += float((x_hat * y).sum(dtype=torch.float64))
-        self.y_y += float(y.pow(2).sum(dtype=torch.float64))
-        self.y_sum += y.sum(0, dtype=torch.float64).cpu()
+        self.error += dot(y - x_hat, y - x_hat)
+        self.x_hat_x_hat += dot(x_hat, x_hat)
+        self.x_hat_y += dot(x_hat, y)
+        self.y_y += dot(y, y)
+        self.y_sum += y.sum(0).double().cpu()
         for name, value in {**terms, "loss": loss}.items():
             self.terms[name] = self.terms.get(name, 0.0) + value
 

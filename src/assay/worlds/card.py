@@ -96,13 +96,15 @@ def page(card: dict[str, Any]) -> str:
 A small language model of made-up stories: GPT-2 architecture, GELU, {options["n_layer"]} layers,
 width {options["d_model"]}, {options["n_head"]} heads, context {options["context"]},
 {card["n_parameters"]:,} parameters in fp32, and its own byte-level BPE of {options["vocab_size"]} tokens.
-It knows nothing but storyworld, a generator of short English stories from known variables, and is honest about being small.
+It knows nothing but storyworld, a generator of short English stories from known variables, and is honest about
+being small.
 
 ## Held-out loss
 
 Nats a token on {heldout["n_stories"]:,} held-out stories
 ({heldout["n_tokens"]:,} tokens; `stories.jsonl.gz`), each alone after the mark `<|endoftext|>`.
-Intervals: 95 %, bootstrap over stories. The baselines are counted on the model's own training stories, their constants chosen on {options["n_validation"]} further stories.
+Intervals: 95 %, bootstrap over stories. The baselines are counted on the model's own training stories,
+their constants chosen on {options["n_validation"]} further stories.
 
 | | loss | interval | constants |
 |---|---|---|---|
