@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(2 if os.environ.get("PYTEST_XDIST_WORKER") is None else 1)
 
