@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("ASSAY_SHARED", "../shared"))
 STORIES = SHARED / "data" / "text"
+THREADS = ("--threads", os.environ.get("ASSAY_THREADS", "2"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Study:
 STUDIES = {
     "stories260k": Study(
         model=str(SHARED / "data/models/stories260k"), site="resid_post.2", train=("tinystories-train", "tinystories-recased"),
-        d_sae=512, n_tokens="4M", controls_k="1 2 4 8 16",
+        d_sae=512, n_tokens="3M", controls_k="1 2 4 8 16",
         tries=("gated init-l0=16 l1-coef=1,2,4,7", "relu init-l0=16 l1-coef=1,2,4,7", "topk k=2,4,8,16"),
     ),
     "tinystories-656k": Study(
@@ -78,7 +79,7 @@ def run(name: str, study: Study) -> None:
         if not (work / out / "checksums.json").exists() and not (work / out / "done").exists():
             shutil.rmtree(work / out, ignore_errors=True)
             print(shown[-1], flush=True)
-            subprocess.run([sys.executable, "-m", *command, "--quiet"], check=True)
+            subprocess.run([sys.executable, "-m", *command, "--quiet", *THREADS], check=True)
             (work / out / "done").touch()
 
     assay("acts", "harvest", "--model", model, "--site", study.site, "--text", str(text), "--context", "256")

@@ -66,7 +66,8 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
         site = model.canonical(values.site)
         blocks = blocks_of(model, values.text, values.text_column, values.context, values.quiet, ("train",))
         facts = model_facts(values, model)
-        if options.n_tokens > int(blocks.table.kept.sum()):
+        source = activations.LiveSource(model, blocks, [site])
+        if options.n_tokens > activations.Stream(source, [site]).n_rows:
             source = activations.harvest(
                 model,
                 [site],
@@ -76,8 +77,6 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
                 quiet=values.quiet,
                 facts=facts,
             )
-        else:
-            source = activations.LiveSource(model, blocks, [site])
     stream = activations.Stream(
         source, [site], seed=options.stream_seed, shuffle_rows=options.shuffle_rows, batch_size=options.batch_size
     )
