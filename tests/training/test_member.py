@@ -57,7 +57,7 @@ def test_every_trainable_parameter_moves_and_the_loss_falls(world, arch) -> None
         losses.append(held.window.terms["loss"])
         held.window = Window(12)
     for name, parameter in held.dictionary.named_parameters():
-        moved = float((parameter - before[name]).abs().max())
+        moved = float((parameter.detach() - before[name]).abs().max())
         assert (moved > 1e-3) == (name not in held.dictionary.frozen), name
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
@@ -112,9 +112,19 @@ def test_the_window_does_not_depend_on_batches(world) -> None:
     for part, guess in zip(x.split(7), x_hat.split(7), strict=True):
         parts.add(part, guess, 0, {}, 0.0)
     for name in ("fvu", "gamma"):
-        assert parts.summary()[name] == pytest.approx(whole.summary()[name], rel=1e-9)
+        assert parts.summary()[name] == pytest.approx(whole.summary()[name], rel=1e-6)  # float32 inside a batch
     assert whole.summary()["l0"] == 2.5
     assert Window(12).summary()["fvu"] is None
+
+
+def test_the_window_holds_far_from_the_origin(world) -> None:
+    """Residual streams have means far above their spread: what is left after subtracting must still be right."""
+    x = world(4096) + 100.0
+    x_hat = x + 0.3 * world(4096, seed=1)
+    window = Window(12)
+    for part, guess in zip(x.split(512), x_hat.split(512), strict=True):
+        window.add(part, guess, 0, {}, 0.0)
+    assert window.summary()["fvu"] == pytest.approx(fvu(x, x_hat), rel=2e-3)
 
 
 def test_state_and_restore_continue_exactly(world) -> None:

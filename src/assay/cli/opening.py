@@ -15,7 +15,7 @@ from assay.dictionaries.files import CONFIG
 from assay.interop import open as open_dictionary
 from assay.training import TrainConfig
 
-ROLES = {"relu": "baseline", "pca": "control", "raw": "control", "random": "control"}
+CONTROLS = ("pca", "raw", "random")
 
 
 def set_threads(threads: int | None) -> None:
@@ -115,16 +115,19 @@ def dictionary_folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def entries(paths: Iterable[Path], baselines: tuple[str, ...]) -> list[Any]:
-    """Dictionaries as entries of an evaluation: arm = architecture, role by --baseline and by what controls are."""
+    """Dictionaries as entries of an evaluation: the arm is the architecture.
+
+    Arms named in `baselines` are baselines and pca, raw and random are controls; where no arm is a baseline, the controls are.
+    """
     from assay.evaluation import Entry
 
+    opened = [open_dictionary(folder) for folder in dictionary_folders(paths)]
+    arms = {arm_of(dictionary) for dictionary in opened}
+    control = "control" if arms & set(baselines) else "baseline"
     made: list[Any] = []
-    for folder in dictionary_folders(paths):
-        dictionary = open_dictionary(folder)
+    for dictionary in opened:
         arm = arm_of(dictionary)
-        role = "baseline" if arm in baselines else ROLES.get(dictionary.arch, "method")
-        if role == "baseline" and arm not in baselines:
-            role = "method"
+        role = "baseline" if arm in baselines else control if arm in CONTROLS else "method"
         made.append(Entry(arm, role, dictionary, seed=_seed_of(dictionary)))
     return made
 

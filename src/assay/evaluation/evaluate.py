@@ -174,9 +174,11 @@ def _judge(
         outcomes += tables.shares(measurement, readings, study, task, arm)
     found = Comparison()
     if judging:
-        judged = [metric for metric in metrics if metric.name in JUDGED and metric.why_null is None]
-        theirs = Units.concat([units.where(metric=metric.name) for metric in judged])
-        found = compare(theirs, arms, judged, costs, seed=seed, resamples=resamples)
+        for against in sorted(set(JUDGED.values())):
+            judged = [m for m in metrics if JUDGED.get(m.name) == against and m.why_null is None]
+            theirs = Units.concat([units.where(metric=metric.name) for metric in judged])
+            made = compare(theirs, arms, judged, costs, seed=seed, resamples=resamples, against=against)
+            found = Comparison([*found.verdicts, *made.verdicts], [*found.notes, *made.notes])
     return Evaluation(units=units, outcomes=outcomes, costs=costs, verdicts=found.verdicts, notes=found.notes)
 
 

@@ -19,7 +19,13 @@ from assay.metrics import fidelity, language, shrinkage, sparsity
 from assay.metrics.ratio import Ratio
 
 LANGUAGE = ("loss_recovered_zero", "loss_recovered_mean", "delta_loss")
-JUDGED = ("fvu", "loss_recovered_zero", "gamma")  # the metrics that verdicts speak of
+JUDGED: dict[str, tuple[str, ...]] = {
+    "fvu": ("baseline", "control"),
+    "loss_recovered_zero": ("baseline", "control"),
+    "gamma": ("baseline",),
+}
+"""The metrics that verdicts speak of, and the roles they are judged against: the strongest of them. Not the controls for gamma: an
+orthogonal projection such as PCA has gamma 1 whatever it keeps, so that beating it would mean nothing."""
 
 
 def declared(no_language: str | None) -> list[Metric]:
