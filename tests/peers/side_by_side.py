@@ -42,12 +42,12 @@ class Recipe:
     n_steps: int = 1600
     batch: int = 512
     d_sae: int = 512
-    lr: float = 1e-3
+    lr: float = 3e-3
     warmup: int = 80  # steps over which the rate rises
     decay: int = 320  # steps at the end over which it falls
     sparsity_warmup: int = 160  # steps over which the penalty rises
-    gated_l1: float = 0.6
-    relu_l1: float = 1.2
+    gated_l1: float = 3.0
+    relu_l1: float = 2.5
     k: int = 8
     n_documents: int = 2400
 

@@ -7,7 +7,7 @@ import pytest
 
 from assay.worlds.ngram import NGrams, baselines
 
-TRAIN = [[0, 1, 2, 1, 2, 3], [0, 1, 2, 3], [0, 3, 1, 2]]
+TRAIN = [[0, 1, 2, 1, 2, 3], [0, 1, 2, 3], [0, 3, 1, 2], [0, 2, 4]]
 V = 5
 
 
@@ -22,11 +22,11 @@ def test_each_model_sums_to_one_over_the_vocabulary(context: list[int]) -> None:
 
 def test_small_counts_by_hand() -> None:
     grams = NGrams(TRAIN, V)
-    # targets: 1 2 1 2 3 | 1 2 3 | 3 1 2 -> n(2) = 4 of 11; after 1 always 2 (4 times)
-    assert grams.unigram([[0, 2]], 0.5)[0] == pytest.approx(4.5 / (11 + 0.5 * V))
+    # targets: 1 2 1 2 3 | 1 2 3 | 3 1 2 | 2 4 -> n(2) = 5 of 13; after 1 always 2 (4 times)
+    assert grams.unigram([[0, 2]], 0.5)[0] == pytest.approx(5.5 / (13 + 0.5 * V))
     assert grams.bigram([[1, 2]], 0.5)[0] == pytest.approx(4.5 / (4 + 0.5 * V))
-    # after (1, 2): 1 once, 3 twice; after 2: the same three
-    expected = 0.6 * 2 / 3 + 0.3 * 2 / 3 + 0.1 * 3.5 / (11 + 0.5 * V)
+    # after (1, 2): 1 once, 3 twice; after 2: these three and 4
+    expected = 0.6 * 2 / 3 + 0.3 * 2 / 4 + 0.1 * 3.5 / (13 + 0.5 * V)
     assert grams.trigram([[1, 2, 3]], (0.6, 0.3), 0.5)[-1] == pytest.approx(expected)
 
 

@@ -39,8 +39,10 @@ def test_frequencies_and_mean_l0_are_the_configured_ones(options: dict) -> None:
     assert (f > 0).sum(1).double().mean() == pytest.approx(world.config.l0, rel=0.03)
 
 
-def test_frequencies_follow_zipf_between_their_bounds() -> None:
-    config = Config(n_true=200, l0=3.0, zipf=0.8, p_min=1e-6)
+@pytest.mark.parametrize("trees", [{}, dict(n_trees=12, branching=3, depth=2, exclusive=False)], ids=["free", "trees"])
+def test_frequencies_follow_zipf_between_their_bounds(trees: dict) -> None:
+    """Also with trees: parents take the commoner ranks, so that no child is held down by a rare parent."""
+    config = Config(n_true=200, l0=3.0, zipf=0.8, p_min=1e-6, **trees)
     p = World(config, 0).frequencies.sort(descending=True).values
     rank = torch.arange(1, 201, dtype=torch.float64)
     slope = torch.diff(p.log()) / torch.diff(rank.log())

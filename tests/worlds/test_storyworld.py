@@ -86,7 +86,16 @@ def test_pronouns_agree_with_the_characters(told: list[Story]) -> None:
         for gender, words in (("female", "she|her"), ("male", "he|him|his")):
             assert gender in genders or not has(words, story.text), story
             seen[gender] += gender in genders and has(words, story.text)
-    assert min(seen.values()) > 300
+        for pattern, key in (
+            (r"\bso (?!grateful)[a-z ]+ that (he|she)\b|, for (he|she)\b", "gender"),
+            (r"\bso grateful that (he|she)\b", "friend_gender"),
+        ):
+            for pronoun in re.findall(pattern, story.text):
+                said = "".join(pronoun)
+                assert said == {"female": "she", "male": "he"}[story.labels[key]], story
+                seen[key] += 1
+    assert min(seen["female"], seen["male"], seen["gender"]) > 300
+    assert seen["friend_gender"] > 5
 
 
 def test_speech_is_there_exactly_when_the_label_says_so(told: list[Story]) -> None:

@@ -125,9 +125,14 @@ def free_name(path: Path) -> Path:
     return candidate
 
 
+def _leftover(path: Path) -> bool:
+    """Whether this is a temporary file that a killed run left behind."""
+    return path.name.startswith(".") and path.suffix in (".tmp", ".partial")
+
+
 def refuse_existing(path: Path, resumable: bool = False) -> None:
     """Refuse a folder that already holds something; the message names a free folder and, where it applies, --resume."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not _leftover(p) for p in path.iterdir())):
         resume = "continue it with --resume, or " if resumable else ""
         raise BadOption(
             f"{path} already holds a result; {resume}write to a free folder such as --out {free_name(path)}."
@@ -151,7 +156,7 @@ def new_folder(path: Path) -> Generator[Path]:
             write_checksums(temporary)
             sync_folder(temporary)
             if path.exists():
-                path.rmdir()  # empty, as checked above
+                shutil.rmtree(path)  # empty but for leftovers, as checked above
             os.replace(temporary, path)
             sync_folder(path.parent)
         except BaseException:

@@ -98,7 +98,8 @@ class _Place:
             else:
                 candidates.append((Side(self.name, tuple({self._column(seed): 1.0} for seed in seeds)), side))
         if not candidates:
-            self._note("", "no verdict: no baseline can be set beside this arm here")
+            if not self.notes:
+                self._note("", "no verdict: no baseline can be set beside this arm here")
             return None
         arm, baseline = candidates[self._strongest([side for _, side in candidates])]
         point = _mean_point(self.block, arm.columns)

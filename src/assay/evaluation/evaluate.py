@@ -59,6 +59,7 @@ def evaluate(
     showing: Showing = DEFAULT_SHOWING,
     resamples: int = 10_000,
     quiet: bool = False,
+    text: str | None = None,
     out: Path | str | None = None,
 ) -> Evaluation:
     """Measure the dictionaries of `entries` on one site. Give `model` with `documents` (records with .id and .text), or
@@ -69,6 +70,7 @@ def evaluate(
         the other 90 % is for training and left out), or "shift:NAME" (as halves; the test half is called shift:NAME).
     alone: allow entries without a baseline or control; there are no verdicts then.
     language: measure loss recovered and delta loss (needs a causal model; otherwise they are null, with the reason).
+    text: the name of the text, for the record.
     out: a free folder for the files of `evaluation.files`; None writes nothing.
 
     Raises `BadInput` for a width or site that does not fit, for documents that a dictionary was trained on (unless
@@ -108,6 +110,7 @@ def evaluate(
         "model": name or None,
         "model_hash": readings.model_hash,
         "site": readings.site,
+        "text": text,
         "context": readings.context,
         "seed": seed,
         "splits": readings.described(),

@@ -45,6 +45,7 @@ RUN_KEYS = {
     "model": "name of the model or null",
     "model_hash": "hash of its weights or null",
     "site": "canonical site",
+    "text": "name of the text, or null",
     "context": "tokens at which documents are cut, or null",
     "seed": "seed of resampling",
     "splits": "{split: {documents, tokens, how}}: documents, kept tokens, and the rule that split them",
