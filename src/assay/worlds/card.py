@@ -13,6 +13,7 @@ from assay.core.artefact import atomic_write, write_json
 from assay.core.config import to_json
 from assay.core.provenance import versions
 from assay.core.randomness import numpy_rng
+from assay.core.resampling import resampled_ratios
 from assay.worlds.ngram import Documents, baselines
 
 N_RESAMPLES = 10_000
@@ -36,10 +37,7 @@ def token_losses(model: Any, documents: Documents, batch_size: int = 64) -> list
 def interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> dict[str, float]:
     """Σ sums / Σ counts with its 95 % percentile interval over documents."""
     rng = numpy_rng(seed, "storyworld", "card")
-    values = np.empty(N_RESAMPLES)
-    for i in range(N_RESAMPLES):
-        weight = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
-        values[i] = weight @ sums / (weight @ counts)
+    values = resampled_ratios(sums[:, None], counts[:, None], N_RESAMPLES, rng)
     lo, hi = np.quantile(values, [0.025, 0.975])
     return {"nats": round(float(sums.sum() / counts.sum()), 4), "lo": round(float(lo), 4), "hi": round(float(hi), 4)}
 

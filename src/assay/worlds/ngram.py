@@ -14,8 +14,12 @@ from itertools import product
 
 import numpy as np
 
-KS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-WEIGHTS = tuple((a, b) for a, b in product((0.3, 0.5, 0.6, 0.7, 0.8, 0.9), (0.05, 0.1, 0.2, 0.3, 0.4)) if a + b < 0.995)
+KS = (1e-6, 1e-5, 1e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+WEIGHTS = tuple(
+    (a, b)
+    for a, b in product((0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99), (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3))
+    if a + b < 0.9995
+)
 
 Documents = Sequence[Sequence[int]]
 
