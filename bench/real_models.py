@@ -46,12 +46,12 @@ STUDIES = {
     ),
     "tinystories-656k": Study(
         model=str(SHARED / "data/models/tinystories-656k"), site="resid_post.0", train=("tinystories-train", "tinystories-recased"),
-        d_sae=1024, n_tokens="2M", controls_k="2 4 8 16 32",
+        d_sae=1024, n_tokens="1M", controls_k="2 4 8 16 32",
         tries=("gated init-l0=32 l1-coef=1,2,4,7", "relu init-l0=32 l1-coef=1,2,4,7", "topk k=4,8,16,32"),
     ),
     "minilm": Study(
         model="MiniLM", site="resid_post.3", train=("tinystories-train",),
-        d_sae=1024, n_tokens="1M", controls_k="4 8 16 32 64",
+        d_sae=768, n_tokens="500k", controls_k="4 8 16 32 64",
         tries=("gated init-l0=32 l1-coef=2,4,8,14", "relu init-l0=32 l1-coef=2,4,8,14", "topk k=8,16,32,64"),
     ),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from assay.dictionaries import GRADIENT, Dictionary, build, class_of, load, save
 from assay.training import checkpoint
 from assay.training.member import Member
 from assay.training.options import TrainConfig
+from assay.training.workers import workers
 
 SAMPLE = 16_384  # rows for scale, initialisation and resampling
 RUN = "run.json"
@@ -277,20 +279,18 @@ def _train(
 ) -> None:
     options = members[0].options
     n_steps = options.n_steps
-    what = members[0].name if len(members) == 1 else f"{len(members)} dictionaries"
+    what = members[0].dictionary.arch if len(members) == 1 else f"{len(members)} dictionaries"
     t = start
     with (
         _stoppable() as stopped,
+        workers(members) as on_all,
         progress(
             n_steps * options.batch_size, f"training {what}", "tokens", quiet=quiet, done=start * options.batch_size
         ) as bar,
     ):
         for batch in stream.batches(start, n_steps - start):
-            x, y = maker.scaled(batch)
-            for member in members:
-                _one_step(member, t, x, y, stream)
-                if member.wants_resampling(t):
-                    member.resample(t, *maker.scaled(stream.sample(SAMPLE, f"resample {t}")))
+            on_all(partial(_one_step, t=t, stream=stream, xy=maker.scaled(batch)))
+            _resample([member for member in members if member.wants_resampling(t)], t, maker)
             t += 1
             if t % options.log_every == 0 or t == n_steps:
                 for member in members:
@@ -305,7 +305,16 @@ def _train(
             bar.advance(options.batch_size)
 
 
-def _one_step(member: Member, t: int, x: Tensor, y: Tensor, stream: Stream) -> None:
+def _resample(members: list[Member], t: int, maker: _Maker) -> None:
+    """Revive dead latents of these members after step t, all from one sample."""
+    if members:
+        x, y = maker.scaled(maker.stream.sample(SAMPLE, f"resample {t}"))
+        for member in members:
+            member.resample(t, x, y)
+
+
+def _one_step(member: Member, t: int, stream: Stream, xy: tuple[Tensor, Tensor]) -> None:
+    x, y = xy
     try:
         member.step(t, x, y)
     except BadInput as error:
