@@ -35,19 +35,17 @@ class Recipe:
     warmup: int = 80  # the rate rises
     decay: int = 320  # the rate falls, at the end
     sparsity_warmup: int = 160  # the penalty rises
+    dead: int = 160  # of silence, after which AuxK counts a latent as dead
     gated_l1: float = 3.0
     relu_l1: float = 2.5
     k: int = 8
     n_documents: int = 2400
 
-    @property
-    def dead_after(self) -> int:
-        """Rows of silence after which a latent is dead, for AuxK."""
-        return self.n_steps * self.batch // 10
-
     def shorter(self, n_steps: int) -> Recipe:
         """The same over fewer steps."""
-        lengths = {n: round(getattr(self, n) * n_steps / self.n_steps) for n in ("warmup", "decay", "sparsity_warmup")}
+        lengths = {
+            n: round(getattr(self, n) * n_steps / self.n_steps) for n in ("warmup", "decay", "sparsity_warmup", "dead")
+        }
         return replace(self, n_steps=n_steps, **lengths)
 
 
@@ -70,7 +68,7 @@ class Peer:
         """Our options of the run."""
         n = recipe.n_steps
         # theirs counts the batch at hand before it asks which latents are dead, ours after
-        equal = {**self.same, "dead_after": recipe.dead_after - recipe.batch}
+        equal = {**self.same, "dead_after": (recipe.dead - 1) * recipe.batch}
         changes = {"same": equal, "reference": {**equal, "kernels": "reference"}, "own": {}, "clipped": {"clip": 1.0}}
         return TrainConfig(
             n_tokens=n * recipe.batch,
@@ -109,12 +107,14 @@ class Peer:
 
     def attributes(self, recipe: Recipe) -> dict[str, Any]:
         """Constants of their trainer that its constructor does not take: 10 million rows, more than these runs have."""
-        return {"dead_feature_threshold": recipe.dead_after} if self.arch == "topk" else {}
+        return {"dead_feature_threshold": recipe.dead * recipe.batch} if self.arch == "topk" else {}
 
     @torch.no_grad()
-    def adopted(self, config: Any, stored: dict[str, Tensor], when: str) -> Dictionary:
+    def adopted(
+        self, config: Any, stored: dict[str, Tensor], when: str, dtype: torch.dtype = torch.float32
+    ) -> Dictionary:
         """Their weights, `before` or `after` training, in a dictionary of ours, in training space."""
-        dictionary = dictionaries.class_of(self.arch)(config)
+        dictionary = dictionaries.class_of(self.arch)(config).to(dtype)
         assert set(self.names) == set(dict(dictionary.named_parameters()))
         for mine, yours in self.names.items():
             tensor = stored[f"{when}.{yours}"]

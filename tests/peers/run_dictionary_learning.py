@@ -3,7 +3,8 @@
     python run_dictionary_learning.py JOBS.json
 
 JOBS.json: {"threads": n, "rows": FILE, "jobs": [{"trainer", "options", "order", "scale", "out", ...}, ...]}. FILE holds `rows` [n, d] and
-`held_out` [m, d]; a job's order file holds `order` int64 [steps, batch], and the rows are divided by `scale`. Each job writes to `out`:
+`held_out` [m, d]; a job's order file holds `order` int64 [steps, batch], and the rows are divided by `scale`; `steps` may stop it early, `dtype`
+is the precision of everything. Each job writes to `out`:
 the weights before (`before.*`) and after (`after.*`), the loss of every step, and on the held-out rows the codes (row, latent, value) and
 x_hat, from the library's own `encode` and `decode`.
 """
@@ -28,20 +29,22 @@ def main(path: str) -> None:
         asked = json.load(file)
     torch.set_num_threads(asked["threads"])
     data = load_file(asked["rows"])
+    dtype = getattr(torch, asked["dtype"])
     seconds = {}
     for job in asked["jobs"]:
         started = time.perf_counter()
-        order = load_file(job["order"])["order"]
-        save_file(one(job, data["rows"], data["held_out"], order), job["out"])
+        order = load_file(job["order"])["order"][: asked["steps"]]
+        save_file(one(job, data["rows"], data["held_out"], order, dtype), job["out"])
         seconds[job["name"]] = round(time.perf_counter() - started, 1)
     print(json.dumps({"versions": {n: version(n) for n in ("dictionary-learning", "torch")}, "seconds": seconds}))
 
 
-def one(job: dict, rows: Tensor, held_out: Tensor, order: Tensor) -> dict[str, Tensor]:
+def one(job: dict, rows: Tensor, held_out: Tensor, order: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
     """Train one dictionary; the tensors that its file holds."""
     trainer = getattr(trainers, job["trainer"])(
         activation_dim=rows.shape[1], dict_size=job["d_sae"], layer=0, lm_name="none", device="cpu", **job["options"]
     )
+    trainer.ae.to(dtype)
     for name, value in job["attributes"].items():  # constants that its constructors do not take
         assert hasattr(trainer, name), name
         setattr(trainer, name, value)
@@ -52,7 +55,7 @@ def one(job: dict, rows: Tensor, held_out: Tensor, order: Tensor) -> dict[str, T
         trainer.scheduler.step()
     before = {name: tensor.clone() for name, tensor in trainer.ae.state_dict().items()}
     if job["trainer"] == "TopKTrainer":  # its first update starts b_dec there
-        before["b_dec"] = geometric_median(rows[order[0]] / job["scale"])
+        before["b_dec"] = geometric_median(rows[order[0]].to(dtype) / job["scale"])
     losses: list[float] = []
     measured = trainer.loss
 
@@ -63,9 +66,9 @@ def one(job: dict, rows: Tensor, held_out: Tensor, order: Tensor) -> dict[str, T
 
     trainer.loss = loss
     for step, index in enumerate(order):
-        trainer.update(step, rows[index] / job["scale"])
+        trainer.update(step, rows[index].to(dtype) / job["scale"])
     with torch.no_grad():
-        f = trainer.ae.encode(held_out / job["scale"])
+        f = trainer.ae.encode(held_out.to(dtype) / job["scale"])
         x_hat = trainer.ae.decode(f)
     row, latent = f.nonzero(as_tuple=True)
     return {

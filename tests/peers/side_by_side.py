@@ -26,6 +26,7 @@ from assay import activations, dictionaries, models, training
 from assay.activations import Stream, TensorSource
 from assay.training import Plan
 from assay.training.loop import SAMPLE
+from assay.training.member import Member
 
 SITE = "resid_post.1"
 RUNNER = Path(__file__).with_name("run_dictionary_learning.py")
@@ -86,9 +87,19 @@ def rows_of(model: Any, blocks: Any) -> tuple[Tensor, list[str]]:
 
 
 def train_theirs(
-    rows: Rows, seeds: Sequence[int], archs: Sequence[str] = tuple(PEERS), *, penalty: float = 1.0, name: str = "theirs"
+    rows: Rows,
+    seeds: Sequence[int],
+    archs: Sequence[str] = tuple(PEERS),
+    *,
+    name: str = "theirs",
+    penalty: float = 1.0,
+    dtype: str = "float32",
+    steps: int | None = None,
 ) -> tuple[dict[tuple[str, int], Run], dict[str, Any]]:
-    """Every (arch, seed) by their trainers, and what ran (versions, seconds). `penalty` scales their L1: the deliberate slip."""
+    """Every (arch, seed) by their trainers, and what ran (versions, seconds).
+
+    penalty scales their L1: the deliberate slip. steps ends a run early, with the schedules of the whole; name keeps files apart.
+    """
     peer_environment.python()
     recipe, folder = rows.recipe, rows.folder
     jobs: dict[tuple[str, int], dict[str, Any]] = {}
@@ -107,7 +118,13 @@ def train_theirs(
                 "scale": scale,
                 "out": str(folder / f"{name}-{arch}-{seed}.safetensors"),
             }
-    asked = {"threads": torch.get_num_threads(), "rows": str(folder / "rows.safetensors"), "jobs": list(jobs.values())}
+    asked = {
+        "threads": torch.get_num_threads(),
+        "rows": str(folder / "rows.safetensors"),
+        "dtype": dtype,
+        "steps": steps,
+        "jobs": list(jobs.values()),
+    }
     (folder / f"{name}.json").write_text(json.dumps(asked))
     said = peer_environment.run([str(RUNNER), str(folder / f"{name}.json")], env={"HF_HUB_OFFLINE": "1"})
     runs: dict[tuple[str, int], Run] = {}
@@ -155,3 +172,17 @@ def write_start(peer: Peer, config: Any, theirs: Run, rows: Rows, seed: int, fol
     dictionary.scale = (scale, scale)
     folder.mkdir()
     dictionaries.save(dictionary, folder, golden=rows.held_out, provenance={}, convention="rms1")
+
+
+def trace_ours(rows: Rows, theirs: Run, arch: str, seed: int, steps: int) -> Tensor:
+    """The loss of each of the first `steps` steps, everything in float64, from the weights that theirs started from."""
+    assert theirs.file is not None
+    peer, (scale, variance) = PEERS[arch], rows.scale(seed)
+    start = peer.adopted(peer.config(rows.recipe, rows.train.shape[1]), load_file(theirs.file), "before", torch.float64)
+    member = Member(arch, start.requires_grad_(), peer.ours(rows.recipe, seed, "same"), variance)
+    losses: list[float] = []
+    for step, batch in enumerate(rows.stream(seed).batches(0, steps)):
+        x = batch[SITE].double() / scale
+        member.step(step, x, x)
+        losses.append(member.report(step + 1)["loss"])
+    return torch.tensor(losses, dtype=torch.float64)

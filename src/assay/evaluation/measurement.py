@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.core.arms import Role
 from assay.core.outcome import Metric
 from assay.evaluation import coding
 from assay.evaluation.entry import Entry
@@ -19,7 +20,7 @@ from assay.metrics import fidelity, language, shrinkage, sparsity
 from assay.metrics.ratio import Ratio
 
 LANGUAGE = ("loss_recovered_zero", "loss_recovered_mean", "delta_loss")
-JUDGED: dict[str, tuple[str, ...]] = {
+JUDGED: dict[str, tuple[Role, ...]] = {
     "fvu": ("baseline", "control"),
     "loss_recovered_zero": ("baseline", "control"),
     "gamma": ("baseline",),
