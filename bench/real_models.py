@@ -51,8 +51,8 @@ STUDIES = {
     ),
     "minilm": Study(
         model="MiniLM", site="resid_post.3", train=("tinystories-train",),
-        d_sae=768, n_tokens="500k", controls_k="4 8 16 32 64",
-        tries=("gated init-l0=32 l1-coef=2,4,8,14", "relu init-l0=32 l1-coef=2,4,8,14", "topk k=8,16,32,64"),
+        d_sae=512, n_tokens="300k", controls_k="4 16 64",
+        tries=("gated init-l0=32 l1-coef=3,6,12", "relu init-l0=32 l1-coef=3,6,12", "topk k=8,16,32"),
     ),
 }  # fmt: skip
 

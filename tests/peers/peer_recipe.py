@@ -18,9 +18,9 @@ from assay.training import TrainConfig
 
 VARIANTS = {
     "same": "their start and their recipe",
-    "reference": "the same, with assay's reference kernels: the same mathematics, rounded differently",
-    "own": "assay's own start and defaults, for the same rows, steps, rate and penalty",
-    "clipped": "assay's own, with the gradient clipped at 1",
+    "nudged": "the same, from a start moved by one part in ten million",
+    "own": "its own start and defaults",
+    "clipped": "its own start and defaults, gradient clipped at 1",
 }
 
 
@@ -69,7 +69,7 @@ class Peer:
         n = recipe.n_steps
         # theirs counts the batch at hand before it asks which latents are dead, ours after
         equal = {**self.same, "dead_after": (recipe.dead - 1) * recipe.batch}
-        changes = {"same": equal, "reference": {**equal, "kernels": "reference"}, "own": {}, "clipped": {"clip": 1.0}}
+        changes = {"same": equal, "nudged": equal, "own": {}, "clipped": {"clip": 1.0}}
         return TrainConfig(
             n_tokens=n * recipe.batch,
             batch_size=recipe.batch,

@@ -18,12 +18,14 @@ from typing import Any
 import peer_environment
 import torch
 from agreement import reading
-from peer_recipe import PEERS, Peer, Recipe
+from peer_recipe import PEERS, Recipe
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from assay import activations, dictionaries, models, training
 from assay.activations import Stream, TensorSource
+from assay.core.randomness import torch_rng
+from assay.dictionaries import Dictionary
 from assay.training import Plan
 from assay.training.loop import SAMPLE
 from assay.training.member import Member
@@ -148,13 +150,13 @@ def train_ours(
         out = rows.folder / f"ours-{seed}"
         plans: dict[tuple[str, str, int], Plan] = {}
         for arch in archs:
-            peer, config = PEERS[arch], PEERS[arch].config(rows.recipe, rows.train.shape[1])
-            start = rows.folder / f"start-{arch}-{seed}"
-            write_start(peer, config, theirs[arch, seed], rows, seed, start)
+            config = PEERS[arch].config(rows.recipe, rows.train.shape[1])
             for variant in variants:
-                begun = start if variant in ("same", "reference") else None
-                options = peer.ours(rows.recipe, seed, variant)
-                plans[variant, arch, seed] = Plan(f"{arch}-{variant}", config, options, begun)
+                name, options = f"{arch}-{variant}", PEERS[arch].ours(rows.recipe, seed, variant)
+                start = rows.folder / f"start-{name}-{seed}" if variant in ("same", "nudged") else None
+                if start is not None:
+                    write_start(start, arch, theirs[arch, seed], rows, seed, 1e-7 if variant == "nudged" else 0.0)
+                plans[variant, arch, seed] = Plan(name, config, options, start)
         made = training.sweep(list(plans.values()), rows.stream(seed), out, site=SITE, quiet=True)
         for (key, plan), dictionary in zip(plans.items(), made, strict=True):
             codes = dictionary.encode_sparse(rows.held_out)
@@ -164,25 +166,56 @@ def train_ours(
     return runs
 
 
-def write_start(peer: Peer, config: Any, theirs: Run, rows: Rows, seed: int, folder: Path) -> None:
-    """Write a dictionary of ours that holds the weights theirs started from, for `Plan.init_from`."""
-    assert theirs.file is not None
+def write_start(folder: Path, arch: str, theirs: Run, rows: Rows, seed: int, nudge: float) -> None:
+    """Write a dictionary of ours that holds the weights theirs started from, for `Plan.init_from`; `nudge` moves W_enc by that share."""
+    dictionary = started(arch, theirs, rows, torch.float32)
+    with torch.no_grad():
+        dictionary.W_enc *= 1 + nudge * torch.randn(dictionary.W_enc.shape, generator=torch_rng(seed, "nudge"))
     scale, _ = rows.scale(seed)
-    dictionary = peer.adopted(config, load_file(theirs.file), "before")
     dictionary.scale = (scale, scale)
     folder.mkdir()
     dictionaries.save(dictionary, folder, golden=rows.held_out, provenance={}, convention="rms1")
 
 
-def trace_ours(rows: Rows, theirs: Run, arch: str, seed: int, steps: int) -> Tensor:
-    """The loss of each of the first `steps` steps, everything in float64, from the weights that theirs started from."""
+def started(arch: str, theirs: Run, rows: Rows, dtype: torch.dtype) -> Dictionary:
+    """What theirs started from, as a dictionary of ours in training space."""
     assert theirs.file is not None
-    peer, (scale, variance) = PEERS[arch], rows.scale(seed)
-    start = peer.adopted(peer.config(rows.recipe, rows.train.shape[1]), load_file(theirs.file), "before", torch.float64)
-    member = Member(arch, start.requires_grad_(), peer.ours(rows.recipe, seed, "same"), variance)
+    config = PEERS[arch].config(rows.recipe, rows.train.shape[1])
+    return PEERS[arch].adopted(config, load_file(theirs.file), "before", dtype)
+
+
+class CountsFirst(Member):
+    """Counts the batch at hand before AuxK asks which latents are dead, as their TopK trainer does; ours counts it afterwards."""
+
+    def step(self, t: int, x: Tensor, y: Tensor) -> None:
+        self.fired = self.dictionary.encode_sparse(x, training=True).latent
+        super().step(t, x, y)
+
+    def dead(self) -> Tensor:
+        silent = self.silent_tokens + self.options.batch_size
+        silent[self.fired] = 0
+        return (silent >= self.options.dead_tokens + self.options.batch_size).nonzero().flatten()
+
+
+def trace_ours(
+    rows: Rows,
+    theirs: Run,
+    arch: str,
+    seed: int,
+    steps: int,
+    *,
+    member: type[Member] = CountsFirst,
+    sparse: bool = True,
+) -> Tensor:
+    """The loss of each of the first `steps` steps in float64, from theirs' start. sparse: never by the dense autograd step."""
+    start = started(arch, theirs, rows, torch.float64).requires_grad_()
+    scale, variance = rows.scale(seed)
+    trained = member(arch, start, PEERS[arch].ours(rows.recipe, seed, "same"), variance)
     losses: list[float] = []
     for step, batch in enumerate(rows.stream(seed).batches(0, steps)):
+        if sparse:
+            trained.n_support = 0
         x = batch[SITE].double() / scale
-        member.step(step, x, x)
-        losses.append(member.report(step + 1)["loss"])
+        trained.step(step, x, x)
+        losses.append(trained.report(step + 1)["loss"])
     return torch.tensor(losses, dtype=torch.float64)
