@@ -14,22 +14,49 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from assay.core import artefact, provenance
-from assay.training.step import DENSE_ABOVE
+from assay.training.member import Member
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "peers"))
 
 from agreement import FVU, GAMMA, L0_SHARE, METRICS, Difference, apart, difference  # noqa: E402
 from peer_recipe import PEERS, VARIANTS, Recipe  # noqa: E402
-from side_by_side import SITE, Rows, Run, prepare, train_ours, train_theirs  # noqa: E402
+from side_by_side import SITE, Rows, Run, prepare, trace_ours, train_ours, train_theirs  # noqa: E402
 
 DIGITS = {"l0": 2, "fvu": 4, "gamma": 4}
 NAMES = {"gated": "gated", "relu": "relu (L1, unit rows)", "topk": "topk"}
+TRACED_STEPS = 600
+RECIPES = """## What was made equal, and what is left
+
+The conventions of the loss are the same on both sides and nothing is converted: squared error summed over dimensions, L1 summed over
+latents, both averaged over rows; decoder rows of length 1 with the parallel part of the gradient removed; Adam with β₂ = .999, ε = 1e-8.
+
+| | dictionary_learning 0.1.0 | what made the two equal |
+|---|---|---|
+| scale of the data | `normalize_activations` of its loop, not of its trainers | their rows are divided by our C; ours are raw, `--scale rms1`, and the export is folded back |
+| start | L1: rows of length .1 in both matrices; gated, TopK: length 1; b_dec 0, TopK: the geometric median of the first batch | their tensors copied into ours |
+| Adam's β₁ | .9; gated 0 | `--beta1` |
+| learning rate | warm-up t/W, so step 0 has rate 0; ours (t+1)/(W+1) | their schedule advanced by one call, W+1 for W |
+| clipping | TopK: global norm 1; the others none | `--clip 1` for TopK alone |
+| resampling | L1: off unless asked for, by another rule than ours; gated: none | off in ours; the two rules are not compared |
+| weight of AuxK | 1/32 of a *relative* error, beside a main error that is not divided by anything | theirs given 1/32 of the data's variance, which is what ours multiplies by |
+| dead, for AuxK | 10 million rows, fixed | its attribute set to a tenth of the run; ours one batch less |
+| inference of TopK | top k; a learned threshold on request | top k on both sides |
+| their loop `trainSAE` | needs wandb and datasets | its body, `trainer.update(step, batch)`, is what runs here |
+
+Left: who counts as dead in the batch at hand (above); guards of 1e-6 and of one machine epsilon in TopK's norms; which of two exactly equal
+codes is the k-th (ours: the lower latent); the order of sums, since ours steps on the active pairs once they are few. The package asks
+for nnsight below 0.4, which its trainers do not use; a newer one is installed so that it imports.
+"""
+DEFAULTS = ""
+
 Theirs = dict[tuple[str, int], Run]
 Ours = dict[tuple[str, str, int], Run]
 
@@ -47,87 +74,125 @@ def main() -> None:
         rows = prepare(Path(folder), Recipe().shorter(flags.steps))
         theirs, about = train_theirs(rows, seeds)
         ours = train_ours(rows, theirs, seeds, tuple(VARIANTS))
+        traces = traced(rows, min(TRACED_STEPS, flags.steps))
         half, _ = train_theirs(rows, seeds, ("gated", "relu"), penalty=0.5, name="half")
     facts = {"peer": about["versions"], "minutes": (time.perf_counter() - started) / 60, "threads": flags.threads}
     command = "python bench/no_straw_man.py" + "".join(f" {arg}" for arg in sys.argv[1:])
-    artefact.atomic_write(flags.out, page(rows, list(seeds), theirs, ours, half, command, facts).encode())
+    artefact.atomic_write(flags.out, page(rows, list(seeds), theirs, ours, half, traces, command, facts).encode())
 
 
-def page(rows: Rows, seeds: Sequence[int], theirs: Theirs, ours: Ours, half: Theirs, command: str, facts: dict) -> str:
+def traced(rows: Rows, steps: int) -> dict[str, list[str]]:
+    """Table cells: for each arch the largest relative difference of the losses in float64, by how ours was stepped."""
+    early = replace(rows, recipe=replace(rows.recipe, dead=20))
+    theirs, _ = train_theirs(early, (0,), name="traced", dtype="float64", steps=steps)
+    ways: list[dict[str, Any]] = [{"sparse": False}, {"sparse": True}, {"sparse": True, "member": Member}]
+    found: dict[str, list[str]] = {}
+    for arch in PEERS:
+        run = theirs[arch, 0]
+        losses = [trace_ours(early, run, arch, 0, steps, **way) for way in ways]
+        found[arch] = [f"{apart(loss, run.loss):.0e}" for loss in losses]
+    return found
+
+
+def page(
+    rows: Rows,
+    seeds: Sequence[int],
+    theirs: Theirs,
+    ours: Ours,
+    half: Theirs,
+    traces: dict[str, list[str]],
+    command: str,
+    facts: dict[str, Any],
+) -> str:
     """The results page, from the readings."""
-    recipe = rows.recipe
-    same = {key[1:]: run for key, run in ours.items() if key[0] == "same"}
-    rounded = {key[1:]: run for key, run in ours.items() if key[0] == "reference"}
-    versions = provenance.versions()
-    agrees = all(found.agrees for arch in PEERS for found in differences(arch, seeds, same, theirs).values())
-    return "\n".join(
-        [
-            "# No straw man: assay beside the real dictionary_learning",
-            "",
-            "Our baselines are only worth beating if they are as good as those that people use. Here the trainers of the PyPI package",
-            f"`dictionary-learning` {facts['peer']['dictionary-learning']} (`GatedSAETrainer`, `StandardTrainer`, `TopKTrainer`) and assay's train on the same rows, in the same order,",
-            "from the same weights, by the same recipe. Both are read on the same held-out rows by assay's metrics; theirs through their own",
-            "`encode` and `decode`. Written by `bench/no_straw_man.py`; `tests/peers` asserts the same on a shorter run.",
-            "",
-            f"**{'All' if agrees else 'Not all'} of L0, FVU and γ agree for gated, L1 and TopK**: "
-            + (
-                "the whole 95 % interval of each paired difference lies within its margin."
-                if agrees
-                else "see the table."
-            ),
-            "",
-            f"- command: `{command}` ({facts['minutes']:.0f} minutes, {facts['threads']} thread)",
-            f"- versions: python {versions['python']}, assay {versions['assay']}, torch {versions['torch']}; on their side torch {facts['peer']['torch']}",
-            f"- rows: `{SITE}` of the shipped storyworld model, d = {rows.train.shape[1]}; {len(rows.train):,} training rows of {len(set(rows.documents)):,} stories, {len(rows.held_out):,} held-out rows",
-            "  of other stories; divided by one number so that E x_j² = 1",
-            f"- recipe: {recipe.n_steps:,} steps of {recipe.batch} rows ({recipe.n_steps * recipe.batch:,}, {recipe.n_steps * recipe.batch / len(rows.train):.1f} epochs), {recipe.d_sae} latents, Adam at {recipe.lr:g}, linear warm-up {recipe.warmup} steps,",
-            f"  decay over the last {recipe.decay}, sparsity warm-up {recipe.sparsity_warmup}; λ {recipe.gated_l1:g} for gated, {recipe.relu_l1:g} for L1, k = {recipe.k}",
-            f"- seeds: {', '.join(map(str, seeds))}; a seed sets their initialisation and the order of the rows",
-            "",
-            "## Same start, same recipe",
-            "",
-            "Difference: ours less theirs, paired by seed, with its 95 % t interval. Margin: what this project calls a tie (FVU"
-            f" {FVU:g}, γ {GAMMA:g}), and {L0_SHARE:.0%} of L0.",
-            "SD: the standard deviation between seeds on their side. Rounding: the same difference between assay's two implementations",
-            "of its kernels (the mathematics is the same, the order of the sums is not): what no two programs can avoid.",
-            "",
-            "| | metric | theirs, by seed | ours, by seed | difference [95 %] | margin | SD | rounding |",
-            "|---|---|---|---|---|---|---|---|",
-            *same_rows(seeds, theirs, same, rounded),
-            "",
-            "The losses of the two, step by step: the largest relative difference so far.",
-            "",
-            "| | step 1 | 10 | 100 | 300 | all | two kernels of ours, 300 | all |",
-            "|---|---|---|---|---|---|---|---|",
-            *trace_rows(seeds, theirs, same, rounded),
-            "",
-            *reading_the_traces(recipe, seeds, same),
-            "",
-            "## The comparison can fail",
-            "",
-            "The same with half the penalty on their side only. A margin that passed this would mean nothing.",
-            "",
-            "| | metric | theirs at λ/2 | difference [95 %] | margin | agrees |",
-            "|---|---|---|---|---|---|",
-            *half_rows(seeds, half, same),
-            "",
-            PROSE_RECIPE,
-            "## assay by its own recipe",
-            "",
-            "The first table shows that the code is right. It does not show that assay's *defaults* are. Here assay starts and trains as `assay train`",
-            "does (rows of length 1 in both matrices, b_dec at the data's mean or median, its own Adam coefficients, resampling, no clipping),",
-            "with the same rows, steps, rate and λ; and once more with `--clip 1`. Means over seeds.",
-            "",
-            "| | arm | L0 | FVU | γ |",
-            "|---|---|---|---|---|",
-            *own_rows(seeds, theirs, ours),
-            "",
-            PROSE_OWN,
-        ]
+    recipe, versions, peer = rows.recipe, provenance.versions(), facts["peer"]
+    same, nudged, own, clipped = ({key[1:]: run for key, run in ours.items() if key[0] == name} for name in VARIANTS)
+    n_rows, n_stories, epochs = (
+        len(rows.train),
+        len(set(rows.documents)),
+        recipe.n_steps * recipe.batch / len(rows.train),
     )
+    all_agree = all(found.agrees for arch in PEERS for found in differences(arch, seeds, same, theirs).values())
+    arms = {"dictionary_learning": theirs, "assay, its own defaults": own, "assay, its own with `--clip 1`": clipped}
+    return f"""# No straw man: assay beside the real dictionary_learning
+
+Our baselines are only worth beating if they are as good as those that people use. Here the trainers of the PyPI package
+`dictionary-learning` (`GatedSAETrainer`, `StandardTrainer`, `TopKTrainer`) and assay's train on the same rows, in the same order, from the
+same weights, by the same recipe. Both are read on the same held-out rows by assay's metrics, theirs through their own `encode` and
+`decode`. This page is written by `bench/no_straw_man.py`; `tests/peers` asserts the same on a shorter run.
+
+**{"L0, FVU and γ agree for gated, L1 and TopK" if all_agree else "Not everything agrees"}:** {
+        "the whole 95 % interval of every paired difference lies within its margin, and in float64 the losses are equal to rounding."
+        if all_agree
+        else "see the first table."
+    }
+
+- command: `{command}` ({facts["minutes"]:.0f} minutes, {facts["threads"]} thread)
+- versions: python {versions["python"]}, assay {versions["assay"]}, torch {versions["torch"]}; dictionary-learning {
+        peer["dictionary-learning"]
+    } with torch {peer["torch"]}
+- rows: `{SITE}` of the shipped storyworld model, d = {rows.train.shape[1]}: {n_rows:,} rows of {
+        n_stories:,} stories to train on, {len(rows.held_out):,} of other
+  stories held out; divided by one number so that E x_j² = 1
+- recipe: {recipe.n_steps:,} steps of {recipe.batch} rows ({recipe.n_steps * recipe.batch:,} rows, {
+        epochs:.1f} epochs), {recipe.d_sae} latents, Adam at {recipe.lr:g}, warm-up {
+        recipe.warmup
+    } steps, decay over the
+  last {recipe.decay}, sparsity warm-up {recipe.sparsity_warmup}; λ = {recipe.gated_l1:g} for gated and {
+        recipe.relu_l1:g} for L1, k = {recipe.k}
+- seeds: {", ".join(map(str, seeds))}; a seed sets their initialisation and the order of the rows
+
+## Same start, same recipe
+
+Difference: ours less theirs, paired by seed, with its 95 % t interval. Margin: what this project calls a tie (FVU {
+        FVU:g}, γ {GAMMA:g}), and
+{
+        L0_SHARE:.0%} of L0. SD: between seeds, on their side; that is what a single run is uncertain by. Nudged: the same difference between assay and
+assay from a start moved by one part in ten million: what no two programs can avoid in float32.
+
+| | metric | theirs, by seed | ours, by seed | difference [95 %] | margin | SD | nudged |
+|---|---|---|---|---|---|---|---|
+{same_rows(seeds, theirs, same, nudged)}
+
+## Step by step, in float64
+
+The largest relative difference of the two losses over the first {
+        min(TRACED_STEPS, recipe.n_steps)
+    } steps, seed 0; ours by the dense autograd step where the trainer
+would choose it, and by the sparse step throughout. AuxK is at work in it (a latent counts as dead after 20 silent batches).
+
+| | as the trainer chooses | sparse throughout | sparse, and our own rule of who is dead |
+|---|---|---|---|
+{chr(10).join(f"| {NAMES[arch]} | {' | '.join(cells)} |" for arch, cells in traces.items())}
+
+What is left of TopK is the 1e-6 that theirs adds to the rows' norms where it removes the parallel gradient; without that, it is rounding
+too. The last column shows the one difference of substance: theirs counts the batch at hand before it asks which latents are dead, ours
+counts it afterwards, so a dead latent that fires again is for one more batch in our AuxK. The first two columns use their rule. In
+float32 TopK's runs part early, since rounding changes which latent is a row's k-th; the dictionaries do not, as the first table shows.
+
+## The comparison can fail
+
+The same with half the penalty on their side. Margins that passed this would mean nothing.
+
+| | metric | theirs at λ/2, by seed | difference [95 %] | margin | agrees |
+|---|---|---|---|---|---|
+{half_rows(seeds, half, same)}
+
+{RECIPES}
+## assay by its own recipe
+
+The first table shows that the code is right. It does not show that assay's *defaults* are. Here assay starts and trains as `assay train`
+does, with the same rows, steps, rate and λ. Means over seeds.
+
+| | arm | L0 | FVU | γ |
+|---|---|---|---|---|
+{own_rows(seeds, arms)}
+
+{DEFAULTS}
+"""
 
 
-def values(runs: dict, arch: str, seeds: Sequence[int], metric: str) -> list[float]:
+def values(runs: Theirs, arch: str, seeds: Sequence[int], metric: str) -> list[float]:
     return [runs[arch, seed].reading[metric] for seed in seeds]
 
 
@@ -150,82 +215,33 @@ def small(number: float) -> str:
     )
 
 
-def same_rows(seeds: Sequence[int], theirs: Theirs, same: Theirs, rounded: Theirs) -> list[str]:
+def same_rows(seeds: Sequence[int], theirs: Theirs, same: Theirs, nudged: Theirs) -> str:
     lines = []
     for arch in PEERS:
-        noise = differences(arch, seeds, rounded, same)
+        noise = differences(arch, seeds, nudged, same)
         for metric, found in differences(arch, seeds, same, theirs).items():
-            yours, mine = (listed(values(runs, arch, seeds, metric), metric) for runs in (theirs, same))
-            cells = [
-                NAMES[arch],
-                metric,
-                yours,
-                mine,
-                interval(found),
-                small(found.margin),
-                small(found.seeds_sd),
-                interval(noise[metric]),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+            by_seed = [listed(values(runs, arch, seeds, metric), metric) for runs in (theirs, same)]
+            numbers = [interval(found), small(found.margin), small(found.seeds_sd), interval(noise[metric])]
+            lines.append(" | ".join([f"| {NAMES[arch]}", metric, *by_seed, *numbers]) + " |")
+    return "\n".join(lines)
 
 
-def trace_rows(seeds: Sequence[int], theirs: Theirs, same: Theirs, rounded: Theirs) -> list[str]:
-    lines = []
-    for arch in PEERS:
-        cells = [NAMES[arch]]
-        for one, other, n_steps in [(same, theirs, n) for n in (1, 10, 100, 300, None)] + [
-            (rounded, same, n) for n in (300, None)
-        ]:
-            cells.append(f"{max(apart(one[arch, s].loss, other[arch, s].loss, n_steps) for s in seeds):.0e}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def reading_the_traces(recipe: Recipe, seeds: Sequence[int], same: Theirs) -> list[str]:
-    shares = []
-    for arch in PEERS:
-        few = [
-            float((l0 <= DENSE_ABOVE * recipe.d_sae).double().mean())
-            for s in seeds
-            if (l0 := same[arch, s].l0) is not None
-        ]
-        shares.append(f"{statistics.mean(few):.0%} ({arch})")
-    return [
-        f"Both of our steps are in it: dense while many latents are on, sparse below {DENSE_ABOVE:.0%} of them, which is {', '.join(shares)} of the run. TopK's",
-        "losses part when rounding changes which latent is a row's k-th, and because its AuxK term is there or not as a single latent",
-        "counts as dead; the dictionaries do not. ",
-    ]
-
-
-def half_rows(seeds: Sequence[int], half: Theirs, same: Theirs) -> list[str]:
+def half_rows(seeds: Sequence[int], half: Theirs, same: Theirs) -> str:
     lines = []
     for arch in ("gated", "relu"):
         for metric, found in differences(arch, seeds, same, half).items():
-            cells = [
-                NAMES[arch],
-                metric,
-                listed(values(half, arch, seeds, metric), metric),
-                interval(found),
-                small(found.margin),
-            ]
-            lines.append("| " + " | ".join([*cells, "yes" if found.agrees else "**no**"]) + " |")
-    return lines
+            cells = [listed(values(half, arch, seeds, metric), metric), interval(found), small(found.margin)]
+            lines.append(" | ".join([f"| {NAMES[arch]}", metric, *cells, "yes" if found.agrees else "**no**"]) + " |")
+    return "\n".join(lines)
 
 
-def own_rows(seeds: Sequence[int], theirs: Theirs, ours: Ours) -> list[str]:
+def own_rows(seeds: Sequence[int], arms: dict[str, Theirs]) -> str:
     lines = []
     for arch in PEERS:
-        arms = {"dictionary_learning": theirs}
-        arms |= {f"assay: {VARIANTS[v]}": {k[1:]: r for k, r in ours.items() if k[0] == v} for v in ("own", "clipped")}
         for name, runs in arms.items():
             means = [f"{statistics.mean(values(runs, arch, seeds, m)):.{DIGITS[m]}f}" for m in METRICS]
-            lines.append("| " + " | ".join([NAMES[arch], name, *means]) + " |")
-    return lines
-
-
-PROSE_RECIPE = ""
-PROSE_OWN = ""
+            lines.append(" | ".join([f"| {NAMES[arch]}", name, *means]) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def difference(metric: str, ours: list[float], theirs: list[float]) -> Differenc
 
 
 def apart(ours: Tensor, theirs: Tensor, n_steps: int | None = None) -> float:
-    """The largest relative difference of two loss traces over their first n steps."""
+    """The largest relative difference of two loss traces of one length, over their first n steps."""
     mine, yours = ours[:n_steps], theirs[:n_steps]
+    assert mine.shape == yours.shape
     return float(((mine - yours) / yours).abs().max())

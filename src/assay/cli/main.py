@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 
@@ -36,16 +37,16 @@ def overview() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb. Exit status 0 on success, 2 on a user's error (one sentence), 130 when stopped, 1 on our own fault."""
     words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
-        return 0
-    verb, rest = words[0], words[1:]
-    if verb == "--version":
-        from assay import __version__
-
-        print(f"assay {__version__}")
-        return 0
     try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(overview(), flush=True)
+            return 0
+        verb, rest = words[0], words[1:]
+        if verb == "--version":
+            from assay import __version__
+
+            print(f"assay {__version__}")
+            return 0
         if verb not in VERBS:
             raise AssayError(f'"{verb}" is not a verb of assay.{nearest(verb, VERBS)}')
         return importlib.import_module(f"assay.cli.{verb}").main(rest) or 0
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"assay: {stop or 'stopped.'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
         traceback.print_exc()
