@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests" / "peers"))
 
 from agreement import FVU, GAMMA, L0_SHARE, METRICS, Difference, apart, difference  # noqa: E402
 from peer_recipe import PEERS, VARIANTS, Recipe  # noqa: E402
-from side_by_side import SITE, Rows, Run, prepare, trace_ours, train_ours, train_theirs  # noqa: E402
+from side_by_side import SITE, Rows, Run, prepare, train_double, train_ours, train_theirs  # noqa: E402
 
 DIGITS = {"l0": 2, "fvu": 4, "gamma": 4}
 NAMES = {"gated": "gated", "relu": "relu (L1, unit rows)", "topk": "topk"}
@@ -74,11 +74,19 @@ def main() -> None:
         rows = prepare(Path(folder), Recipe().shorter(flags.steps))
         theirs, about = train_theirs(rows, seeds)
         ours = train_ours(rows, theirs, seeds, tuple(VARIANTS))
+        theirs_double, _ = train_theirs(rows, seeds, name="double", dtype="float64")
+        ours_double = {
+            key: train_double(rows, run, *key, flags.steps, member=Member, sparse=False)
+            for key, run in theirs_double.items()
+        }
         traces = traced(rows, min(TRACED_STEPS, flags.steps))
         half, _ = train_theirs(rows, seeds, ("gated", "relu"), penalty=0.5, name="half")
     facts = {"peer": about["versions"], "minutes": (time.perf_counter() - started) / 60, "threads": flags.threads}
     command = "python bench/no_straw_man.py" + "".join(f" {arg}" for arg in sys.argv[1:])
-    artefact.atomic_write(flags.out, page(rows, list(seeds), theirs, ours, half, traces, command, facts).encode())
+    artefact.atomic_write(
+        flags.out,
+        page(rows, list(seeds), theirs, ours, half, (theirs_double, ours_double), traces, command, facts).encode(),
+    )
 
 
 def traced(rows: Rows, steps: int) -> dict[str, list[str]]:
@@ -89,8 +97,7 @@ def traced(rows: Rows, steps: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for arch in PEERS:
         run = theirs[arch, 0]
-        losses = [trace_ours(early, run, arch, 0, steps, **way) for way in ways]
-        found[arch] = [f"{apart(loss, run.loss):.0e}" for loss in losses]
+        found[arch] = [f"{apart(train_double(early, run, arch, 0, steps, **way).loss, run.loss):.0e}" for way in ways]
     return found
 
 
@@ -100,13 +107,14 @@ def page(
     theirs: Theirs,
     ours: Ours,
     half: Theirs,
+    double: tuple[Theirs, Theirs],
     traces: dict[str, list[str]],
     command: str,
     facts: dict[str, Any],
 ) -> str:
     """The results page, from the readings."""
     recipe, versions, peer = rows.recipe, provenance.versions(), facts["peer"]
-    same, nudged, own, clipped = ({key[1:]: run for key, run in ours.items() if key[0] == name} for name in VARIANTS)
+    same, own, clipped = ({key[1:]: run for key, run in ours.items() if key[0] == name} for name in VARIANTS)
     n_rows, n_stories, epochs = (
         len(rows.train),
         len(set(rows.documents)),
@@ -147,12 +155,12 @@ same weights, by the same recipe. Both are read on the same held-out rows by ass
 Difference: ours less theirs, paired by seed, with its 95 % t interval. Margin: what this project calls a tie (FVU {
         FVU:g}, γ {GAMMA:g}), and
 {
-        L0_SHARE:.0%} of L0. SD: between seeds, on their side; that is what a single run is uncertain by. Nudged: the same difference between assay and
-assay from a start moved by one part in ten million: what no two programs can avoid in float32.
+        L0_SHARE:.0%} of L0. SD: between seeds, on their side; that is what a single run is uncertain by. In float64: the difference when both sides compute
+everything in double precision, so that what remains is not rounding.
 
-| | metric | theirs, by seed | ours, by seed | difference [95 %] | margin | SD | nudged |
+| | metric | theirs, by seed | ours, by seed | difference [95 %] | margin | SD | in float64 |
 |---|---|---|---|---|---|---|---|
-{same_rows(seeds, theirs, same, nudged)}
+{same_rows(seeds, theirs, same, double)}
 
 ## Step by step, in float64
 
@@ -215,13 +223,13 @@ def small(number: float) -> str:
     )
 
 
-def same_rows(seeds: Sequence[int], theirs: Theirs, same: Theirs, nudged: Theirs) -> str:
+def same_rows(seeds: Sequence[int], theirs: Theirs, same: Theirs, double: tuple[Theirs, Theirs]) -> str:
     lines = []
     for arch in PEERS:
-        noise = differences(arch, seeds, nudged, same)
+        exact = differences(arch, seeds, double[1], double[0])
         for metric, found in differences(arch, seeds, same, theirs).items():
             by_seed = [listed(values(runs, arch, seeds, metric), metric) for runs in (theirs, same)]
-            numbers = [interval(found), small(found.margin), small(found.seeds_sd), interval(noise[metric])]
+            numbers = [interval(found), small(found.margin), small(found.seeds_sd), interval(exact[metric])]
             lines.append(" | ".join([f"| {NAMES[arch]}", metric, *by_seed, *numbers]) + " |")
     return "\n".join(lines)
 

@@ -173,6 +173,7 @@ def test_a_hub_dataset_is_read_by_name_config_and_split(monkeypatch):
     import huggingface_hub
 
     asked = []
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: None)
     monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: ["raw", "clean"])
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: ["train", "dev"])

@@ -17,7 +17,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     script.write_text(code[1])
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "loss_recovered" in done.stdout
+    assert "loss recovered" in done.stdout
+    assert "topk" in done.stdout and "pca" in done.stdout
     assert (tmp_path / "runs" / "readme" / "report.html").stat().st_size > 10_000
 
 

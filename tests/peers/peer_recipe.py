@@ -18,7 +18,6 @@ from assay.training import TrainConfig
 
 VARIANTS = {
     "same": "their start and their recipe",
-    "nudged": "the same, from a start moved by one part in ten million",
     "own": "its own start and defaults",
     "clipped": "its own start and defaults, gradient clipped at 1",
 }
@@ -69,7 +68,7 @@ class Peer:
         n = recipe.n_steps
         # theirs counts the batch at hand before it asks which latents are dead, ours after
         equal = {**self.same, "dead_after": (recipe.dead - 1) * recipe.batch}
-        changes = {"same": equal, "nudged": equal, "own": {}, "clipped": {"clip": 1.0}}
+        changes = {"same": equal, "own": {}, "clipped": {"clip": 1.0}}
         return TrainConfig(
             n_tokens=n * recipe.batch,
             batch_size=recipe.batch,

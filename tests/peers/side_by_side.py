@@ -24,7 +24,6 @@ from torch import Tensor
 
 from assay import activations, dictionaries, models, training
 from assay.activations import Stream, TensorSource
-from assay.core.randomness import torch_rng
 from assay.dictionaries import Dictionary
 from assay.training import Plan
 from assay.training.loop import SAMPLE
@@ -36,11 +35,10 @@ RUNNER = Path(__file__).with_name("run_dictionary_learning.py")
 
 @dataclass(frozen=True)
 class Run:
-    """One trained dictionary: readings on held-out rows, the loss of every step, its L0 if ours, its file if theirs."""
+    """One trained dictionary: readings on held-out rows, the loss of every step, its file if theirs."""
 
     reading: dict[str, float]
     loss: Tensor
-    l0: Tensor | None = None
     file: Path | None = None
 
 
@@ -132,7 +130,8 @@ def train_theirs(
     runs: dict[tuple[str, int], Run] = {}
     for key, job in jobs.items():
         made = load_file(job["out"])
-        read = reading(rows.held_out / job["scale"], made["x_hat"], made["row"], made["value"])
+        x = rows.held_out.to(made["x_hat"].dtype) / job["scale"]
+        read = reading(x, made["x_hat"], made["row"], made["value"])
         runs[key] = Run(read, made["loss"], file=Path(job["out"]))
     return runs, json.loads(said.splitlines()[-1])
 
@@ -153,31 +152,29 @@ def train_ours(
             config = PEERS[arch].config(rows.recipe, rows.train.shape[1])
             for variant in variants:
                 name, options = f"{arch}-{variant}", PEERS[arch].ours(rows.recipe, seed, variant)
-                start = rows.folder / f"start-{name}-{seed}" if variant in ("same", "nudged") else None
-                if start is not None:
-                    write_start(start, arch, theirs[arch, seed], rows, seed, 1e-7 if variant == "nudged" else 0.0)
+                start = None
+                if variant == "same":
+                    start = rows.folder / f"start-{name}-{seed}"
+                    write_start(start, started(arch, theirs[arch, seed], rows), rows, seed)
                 plans[variant, arch, seed] = Plan(name, config, options, start)
         made = training.sweep(list(plans.values()), rows.stream(seed), out, site=SITE, quiet=True)
         for (key, plan), dictionary in zip(plans.items(), made, strict=True):
             codes = dictionary.encode_sparse(rows.held_out)
             log = [json.loads(line) for line in (out / plan.name / "log.jsonl").read_text().splitlines()]
-            loss, l0 = (torch.tensor([line[name] for line in log], dtype=torch.float64) for name in ("loss", "l0"))
-            runs[key] = Run(reading(rows.held_out, dictionary.decode(codes), codes.row, codes.value), loss, l0=l0)
+            loss = torch.tensor([line["loss"] for line in log], dtype=torch.float64)
+            runs[key] = Run(reading(rows.held_out, dictionary.decode(codes), codes.row, codes.value), loss)
     return runs
 
 
-def write_start(folder: Path, arch: str, theirs: Run, rows: Rows, seed: int, nudge: float) -> None:
-    """Write a dictionary of ours that holds the weights theirs started from, for `Plan.init_from`; `nudge` moves W_enc by that share."""
-    dictionary = started(arch, theirs, rows, torch.float32)
-    with torch.no_grad():
-        dictionary.W_enc *= 1 + nudge * torch.randn(dictionary.W_enc.shape, generator=torch_rng(seed, "nudge"))
+def write_start(folder: Path, dictionary: Dictionary, rows: Rows, seed: int) -> None:
+    """Write a dictionary that holds training space, for `Plan.init_from`."""
     scale, _ = rows.scale(seed)
     dictionary.scale = (scale, scale)
     folder.mkdir()
     dictionaries.save(dictionary, folder, golden=rows.held_out, provenance={}, convention="rms1")
 
 
-def started(arch: str, theirs: Run, rows: Rows, dtype: torch.dtype) -> Dictionary:
+def started(arch: str, theirs: Run, rows: Rows, dtype: torch.dtype = torch.float32) -> Dictionary:
     """What theirs started from, as a dictionary of ours in training space."""
     assert theirs.file is not None
     config = PEERS[arch].config(rows.recipe, rows.train.shape[1])
@@ -197,7 +194,7 @@ class CountsFirst(Member):
         return (silent >= self.options.dead_tokens + self.options.batch_size).nonzero().flatten()
 
 
-def trace_ours(
+def train_double(
     rows: Rows,
     theirs: Run,
     arch: str,
@@ -206,8 +203,8 @@ def trace_ours(
     *,
     member: type[Member] = CountsFirst,
     sparse: bool = True,
-) -> Tensor:
-    """The loss of each of the first `steps` steps in float64, from theirs' start. sparse: never by the dense autograd step."""
+) -> Run:
+    """Our first `steps` steps in float64, from theirs' start. sparse: never by the dense autograd step."""
     start = started(arch, theirs, rows, torch.float64).requires_grad_()
     scale, variance = rows.scale(seed)
     trained = member(arch, start, PEERS[arch].ours(rows.recipe, seed, "same"), variance)
@@ -218,4 +215,8 @@ def trace_ours(
         x = batch[SITE].double() / scale
         trained.step(step, x, x)
         losses.append(trained.report(step + 1)["loss"])
-    return torch.tensor(losses, dtype=torch.float64)
+    x = rows.held_out.double() / scale
+    trained.dictionary.requires_grad_(False)
+    codes = trained.dictionary.encode_sparse(x)
+    read = reading(x, trained.dictionary.decode(codes), codes.row, codes.value)
+    return Run(read, torch.tensor(losses, dtype=torch.float64))

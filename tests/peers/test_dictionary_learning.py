@@ -17,7 +17,7 @@ import torch
 from agreement import METRICS, apart, difference
 from peer_recipe import PEERS, Recipe
 from safetensors.torch import load_file
-from side_by_side import Rows, Run, prepare, trace_ours, train_ours, train_theirs
+from side_by_side import Rows, Run, prepare, train_double, train_ours, train_theirs
 
 from assay.kernels import Codes
 
@@ -82,7 +82,7 @@ def test_the_losses_agree_to_rounding(arch: str, sparse: bool, traced: tuple[Row
     early, theirs = traced
     run = theirs[arch, 0]
     assert len(run.loss) == STEPS
-    assert apart(trace_ours(early, run, arch, 0, STEPS, sparse=sparse), run.loss) < ROUNDING[arch]
+    assert apart(train_double(early, run, arch, 0, STEPS, sparse=sparse).loss, run.loss) < ROUNDING[arch]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -113,7 +113,7 @@ def test_their_weights_mean_the_same_in_ours(arch: str, rows: Rows, theirs: Thei
 
 def test_half_a_penalty_is_seen_in_the_losses(rows: Rows, half: Theirs) -> None:
     run = half["relu", 0]
-    assert apart(trace_ours(rows, run, "relu", 0, 100), run.loss[:100]) > 1e-2
+    assert apart(train_double(rows, run, "relu", 0, 100).loss, run.loss[:100]) > 1e-2
 
 
 @pytest.mark.parametrize("metric", METRICS)

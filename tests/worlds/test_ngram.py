@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from assay.worlds.card import repeated
 from assay.worlds.ngram import NGrams, baselines
 
 TRAIN = [[0, 1, 2, 1, 2, 3], [0, 1, 2, 3], [0, 3, 1, 2], [0, 2, 4]]
@@ -37,3 +38,9 @@ def test_longer_contexts_win_on_text_that_has_them() -> None:
     assert found["unigram"]["nll"].mean() == pytest.approx(np.log(7), abs=0.05)
     assert found["bigram"]["nll"].mean() == pytest.approx(np.log(2), abs=0.02)
     assert found["trigram"]["nll"].mean() < found["bigram"]["nll"].mean() + 0.05
+
+
+def test_repeated_tokens_are_those_seen_before_in_their_document() -> None:
+    losses = [np.array([1.0, 2.0, 4.0]), np.array([8.0, 16.0])]
+    documents = [[0, 5, 6, 5], [0, 5, 6]]
+    assert repeated(losses, documents, {5, 6}) == {"nats": 4.0, "n_tokens": 1}

@@ -32,6 +32,7 @@ from assay.core.progress import progress
 from assay.core.randomness import numpy_rng, seed_of
 from assay.worlds.card import write_card
 from assay.worlds.storyworld import Story, stories
+from assay.worlds.words import NAMES
 
 MARK = "<|endoftext|>"  # stands before every story; also the end and the padding token
 
@@ -238,7 +239,9 @@ def main(options: Options) -> None:
     write_json(named, {**read_json(named), "tokenizer_class": "PreTrainedTokenizerFast"})
     write_stories(options.out / "stories.jsonl.gz", heldout)
     held = encode(tokenizer, [s.text for s in heldout])
-    write_card(model, documents, encode(tokenizer, validation_texts), held, options, seconds)
+    vocabulary = tokenizer.get_vocab()
+    names = {vocabulary[f"Ġ{name}"] for known in NAMES.values() for name in known if f"Ġ{name}" in vocabulary}
+    write_card(model, documents, encode(tokenizer, validation_texts), held, names, options, seconds)
     (options.work / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
