@@ -56,5 +56,11 @@ def measure(
         chosen = itertools.islice(chosen, max_documents)
     split = f"shift:{shift}" if shift else "hash" if same else "halves"
     return evaluation.evaluate(
-        entries, model=opened, documents=chosen, split=split, text=source, context=context or known.get("context"), **settled
+        entries,
+        model=opened,
+        documents=chosen,
+        split=split,
+        text=source,
+        context=context or known.get("context"),
+        **settled,
     )

@@ -64,6 +64,9 @@ class Dictionary(nn.Module):
     reduce: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: ClassVar[bool] = False  # whether `pairs` reads p.dec_norm
     frozen: ClassVar[tuple[str, ...]] = ()  # parameters that training never changes
+    fit_free: ClassVar[
+        tuple[str, ...]
+    ] = ()  # options that `fit` does not read: dictionaries that differ in them share a fit
     signed: ClassVar[bool] = False
     dead_latents: ClassVar[Literal["resample", "auxk"] | None] = None  # how the trainer revives latents
     beta1: ClassVar[float] = 0.9  # the recipe's first Adam coefficient, used when the run does not say

@@ -40,6 +40,7 @@ class Config(BaseConfig):
 class Raw(Dictionary):
     Config = Config
     learned_by = FIT
+    fit_free = ("k",)
     signed = True
 
     def select(self, p: SimpleNamespace, training: bool) -> Top:

@@ -197,6 +197,7 @@ class _Maker:
         self.scale = scale_of(x, options.scale), scale_of(y, options.scale)
         self.sample = x / self.scale[0], y / self.scale[1]
         self.variance = float(self.sample[1].double().var(0, correction=0).sum())
+        self.fits: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
 
     def raw(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         x = batch[self.site].float()
@@ -233,17 +234,26 @@ class _Maker:
         dictionary.load_state_dict(old.rescaled(*dictionary.scale, unfold=True))
 
     def fitted(self, plan: Plan) -> tuple[Dictionary, dict[str, Any]]:
-        """A dictionary that is learned by `fit`: one pass over at most the run's tokens, in raw space."""
-        dictionary = class_of(plan.arch)(plan.config)
-        n_rows = min(self.options.n_steps * self.options.batch_size, self.stream.n_rows)
-        n_steps = max(1, n_rows // self.options.batch_size)
-        started = provenance.seconds()
-        dictionary.fit(
-            (self.raw(batch)[0] for batch in self.stream.batches(0, n_steps)),
-            torch_rng(plan.options.seed, "fit", plan.arch),
-        )
-        seconds = provenance.seconds() - started
-        return dictionary, _cost(dictionary, seconds, None, n_steps * self.options.batch_size, "cpu")
+        """A dictionary that is learned by `fit`: one pass over at most the run's tokens, in raw space.
+
+        Dictionaries that differ only in options that `fit` does not read (k of pca) share one fit, and its cost is each one's.
+        """
+        cls = class_of(plan.arch)
+        dictionary = cls(plan.config)
+        read = {name: value for name, value in to_json(plan.config).items() if name not in cls.fit_free}
+        key = json.dumps([plan.arch, plan.options.seed, read], sort_keys=True)
+        if key not in self.fits:
+            n_rows = min(self.options.n_steps * self.options.batch_size, self.stream.n_rows)
+            n_steps = max(1, n_rows // self.options.batch_size)
+            started = provenance.seconds()
+            chunks = (self.raw(batch)[0] for batch in self.stream.batches(0, n_steps))
+            dictionary.fit(chunks, torch_rng(plan.options.seed, "fit", plan.arch))
+            seconds = provenance.seconds() - started
+            cost = _cost(dictionary, seconds, None, n_steps * self.options.batch_size, "cpu")
+            self.fits[key] = dictionary.state_dict(), cost
+        state, cost = self.fits[key]
+        dictionary.load_state_dict(state)
+        return dictionary, cost
 
 
 def scale_of(x: Tensor, convention: str) -> float:

@@ -15,7 +15,9 @@ import torch
 
 from assay.training.member import Member
 
-SMALL = 1 << 28  # multiply-adds of the encoder in a step, below which one thread is quicker than two (measured: d=96, F=512)
+SMALL = (
+    1 << 28
+)  # multiply-adds of the encoder in a step, below which one thread is quicker than two (measured: d=96, F=512)
 
 Apply = Callable[[Callable[[Member], None]], None]
 
