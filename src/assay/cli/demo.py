@@ -16,7 +16,7 @@ report.html. A few minutes on two cores.
 
 SITE = "resid_post.1"
 D_SAE = 384
-TRIES = ("gated init-l0=16 l1-coef=1,2,4,8", "relu init-l0=16 l1-coef=1,2,4,8", "topk k=4,8,16,32")
+TRIES = ("gated init-l0=16 l1-coef=1.5,2.5,4,7", "relu init-l0=16 l1-coef=0.5,1,2,4,8", "topk k=4,8,16,32")
 N_TOKENS = 500_000
 N_DOCUMENTS = 240  # held-out stories that are measured, half of them for choosing baselines
 BATCH_SIZE = 512  # many short steps: at this size they converge sooner than few long ones
