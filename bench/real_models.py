@@ -126,9 +126,12 @@ def write_page(name: str, study: Study, work: Path, commands: list[str]) -> None
         f"The text gives {rows:,} training rows, so {study.n_tokens} tokens are {epochs(study.n_tokens, rows):.1f} epochs.",
     ]
     for which, title in (("heldout", "Held-out stories"), ("wikitext2", "Under shift: WikiText-2")):
+        if not (work / which / "checksums.json").exists():
+            continue
         results = Results.load(work / which)
         lines += ["", f"## {title}", "", *claims(results), "", *value_table(results), "", *verdict_lines(results)]
-        for kind in sorted((work / which / "pictures").glob("*.png")):
+        shown = ("fvu", "gamma", "loss-recovered", *(["training-gamma"] if which == "heldout" else []))
+        for kind in sorted(p for p in (work / which / "pictures").glob("*.png") if p.name.startswith(shown)):
             target = out / "pictures" / f"{name}-{which}-{kind.name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(kind, target)
@@ -156,8 +159,11 @@ def is_test(split: str) -> bool:
 
 def value_table(results: Any) -> list[str]:
     """One row an arm and sparsity, pooled over seeds, with the interval."""
+    from assay.core.arms import SEEDLESS
+
     table = results.to_pandas()
-    table = table[[is_test(s) for s in table["split"]] & table["seed"].isna()]
+    pooled = table["seed"].isna() | (table["seed"] == SEEDLESS)
+    table = table[table["split"].map(is_test) & pooled]
     metrics = ["l0", "fvu", "loss_recovered_zero", "delta_loss", "gamma"]
     lines = ["| arm | options | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
     for (arm, options), group in table.groupby(["arm", "options"], sort=False):
@@ -201,7 +207,7 @@ def claims(results: Any) -> list[str]:
                 f"- *Gated reaches the baseline's fidelity at fewer active latents* ({metric}): cannot be tested here."
             )
     table = results.to_pandas()
-    table = table[[is_test(s) for s in table["split"]] & (table["metric"] == "gamma") & table["seed"].isna()]
+    table = table[table["split"].map(is_test) & (table["metric"] == "gamma") & table["seed"].isna()]
     for arm, claim in (("gated", "near 1"), ("relu", "below 1")):
         found = table[table["arm"] == arm].sort_values("point")
         shown = "; ".join(f"L0 {r.point:.1f}: {r.value:.3f} [{r.lo:.3f}, {r.hi:.3f}]" for r in found.itertuples())
