@@ -16,10 +16,11 @@ from assay import dictionaries
 from assay.dictionaries import Dictionary
 from assay.training import TrainConfig
 
-VARIANTS = {
-    "same": "their start and their recipe",
-    "own": "its own start and defaults",
-    "clipped": "its own start and defaults, gradient clipped at 1",
+VARIANTS = {  # of ours; all but the first start and train by assay's own recipe
+    "same": "their start and recipe",
+    "unclipped": "no clipping",
+    "clipped": "gradient clipped at 1",
+    "few": "no clipping, about 32 latents on at the start",
 }
 
 
@@ -58,9 +59,10 @@ class Peer:
     names: dict[str, str]  # parameter of ours -> of theirs; matrices are transposed
     same: dict[str, Any]  # our training options that are fixed in their trainer
 
-    def config(self, recipe: Recipe, d: int) -> Any:
+    def config(self, recipe: Recipe, d: int, variant: str = "same") -> Any:
         """Our options of the architecture."""
-        chosen = {option: getattr(recipe, named) for option, named in self.option.items()}
+        chosen: dict[str, Any] = {"init_l0": 32.0} if variant == "few" and self.arch != "topk" else {}
+        chosen |= {option: getattr(recipe, named) for option, named in self.option.items()}
         return dictionaries.config_class(self.arch)(d_in=d, d_sae=recipe.d_sae, **chosen)
 
     def ours(self, recipe: Recipe, seed: int, variant: str) -> TrainConfig:
@@ -68,7 +70,7 @@ class Peer:
         n = recipe.n_steps
         # theirs counts the batch at hand before it asks which latents are dead, ours after
         equal = {**self.same, "dead_after": (recipe.dead - 1) * recipe.batch}
-        changes = {"same": equal, "own": {}, "clipped": {"clip": 1.0}}
+        changes = {"same": equal, "unclipped": {"clip": None}, "clipped": {"clip": 1.0}, "few": {"clip": None}}
         return TrainConfig(
             n_tokens=n * recipe.batch,
             batch_size=recipe.batch,

@@ -149,8 +149,8 @@ def train_ours(
         out = rows.folder / f"ours-{seed}"
         plans: dict[tuple[str, str, int], Plan] = {}
         for arch in archs:
-            config = PEERS[arch].config(rows.recipe, rows.train.shape[1])
             for variant in variants:
+                config = PEERS[arch].config(rows.recipe, rows.train.shape[1], variant)
                 name, options = f"{arch}-{variant}", PEERS[arch].ours(rows.recipe, seed, variant)
                 start = None
                 if variant == "same":
