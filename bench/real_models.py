@@ -42,17 +42,17 @@ STUDIES = {
     "stories260k": Study(
         model=str(SHARED / "data/models/stories260k"), site="resid_post.2", train=("tinystories-train", "tinystories-recased"),
         d_sae=512, n_tokens="3M", controls_k="1 2 4 8 16",
-        tries=("gated init-l0=16 l1-coef=1,2,4,7", "relu init-l0=16 l1-coef=1,2,4,7", "topk k=2,4,8,16"),
+        tries=("gated init-l0=16 l1-coef=1,2,4,7", "relu init-l0=16 l1-coef=0.5,1,2,4,7", "topk k=2,4,8,16"),
     ),
     "tinystories-656k": Study(
         model=str(SHARED / "data/models/tinystories-656k"), site="resid_post.0", train=("tinystories-train", "tinystories-recased"),
         d_sae=1024, n_tokens="1M", controls_k="2 4 8 16 32",
-        tries=("gated init-l0=32 l1-coef=1,2,4,7", "relu init-l0=32 l1-coef=1,2,4,7", "topk k=4,8,16,32"),
+        tries=("gated init-l0=32 l1-coef=1,2,4,7", "relu init-l0=32 l1-coef=0.5,1,2,4,7", "topk k=4,8,16,32"),
     ),
     "minilm": Study(
         model="MiniLM", site="resid_post.3", train=("tinystories-train",),
         d_sae=512, n_tokens="300k", controls_k="4 16 64",
-        tries=("gated init-l0=32 l1-coef=3,6,12", "relu init-l0=32 l1-coef=3,6,12", "topk k=8,16,32"),
+        tries=("gated init-l0=32 l1-coef=3,6,12", "relu init-l0=32 l1-coef=1.5,3,6,12", "topk k=8,16,32"),
     ),
 }  # fmt: skip
 

@@ -27,8 +27,8 @@ class TrainConfig:
     """Fraction at the end over which the learning rate falls to 0."""
     sparsity_warmup: float = 0.1
     """Fraction over which the sparsity penalty rises from 0."""
-    clip: float | None = None
-    """Largest global norm of the gradient; not clipped when not given."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; None does not clip."""
     scale: Literal["none", "rms1", "norm1"] = "rms1"
     """Training space: x / C with E x_j^2 = 1 (rms1), E ||x||^2 = 1 (norm1), or C = 1 (none). Penalty weights belong to it."""
     resample_at: tuple[float, ...] = (0.2, 0.4, 0.6)
