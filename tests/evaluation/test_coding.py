@@ -18,7 +18,7 @@ def test_dense_codes_come_in_chunks_that_change_nothing(monkeypatch: pytest.Monk
     monkeypatch.setattr(coding, "DENSE_ELEMENTS", 5 * 16)  # five rows at once
     codes = coding.encode(dictionary, x)
     torch.testing.assert_close(codes.dense(), dictionary.encode(x), rtol=0, atol=0)
-    torch.testing.assert_close(coding.decode(dictionary, codes), dictionary.encode(x), rtol=0, atol=0)
+    torch.testing.assert_close(coding.reconstruct(dictionary, x, codes), dictionary.encode(x), rtol=0, atol=0)
     assert coding.encode(dictionary, x[:0]).shape == (0, 16)
 
 
@@ -28,7 +28,7 @@ def test_a_dictionary_with_sparse_codes_is_never_asked_for_dense_ones() -> None:
     codes = coding.encode(sparse, x)
     made = SimpleNamespace(encode_sparse=lambda x: codes, decode=lambda f: f.dense(), encode=None)
     assert len(coding.encode(made, x)) == 8
-    torch.testing.assert_close(coding.decode(made, codes), sparse.encode(x), rtol=0, atol=0)
+    torch.testing.assert_close(coding.reconstruct(made, x, codes), sparse.encode(x), rtol=0, atol=0)
 
 
 def test_subjects_differ_by_options_even_where_weights_are_the_same(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import NotFound, nearest
-from assay.dictionaries.base import FIT, FROZEN, GIVEN, GRADIENT, LIVE, Dictionary
+from assay.dictionaries.base import DENSE, FIT, FROZEN, GIVEN, GRADIENT, LIVE, SPARSE, Dictionary
 from assay.dictionaries.files import load, save, verify
 
 NOT_ARCHITECTURES = {"base", "files"}
 
 __all__ = [
-    "FIT", "FROZEN", "GIVEN", "GRADIENT", "LIVE", "Dictionary", "build", "class_of", "config_class", "load", "names", "save", "verify",
+    "DENSE", "FIT", "FROZEN", "GIVEN", "GRADIENT", "LIVE", "SPARSE", "Dictionary", "build", "class_of", "config_class", "load", "names",
+    "save", "verify",
 ]  # fmt: skip
 
 

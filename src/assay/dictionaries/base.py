@@ -24,6 +24,10 @@ from assay.kernels import Codes, Selection
 LIVE: Literal["live"] = "live"
 FROZEN: Literal["frozen"] = "frozen"  # W_dec and b_dec detached
 GRADIENT, FIT, GIVEN = "gradient", "fit", "given"
+SPARSE: Literal["sparse"] = "sparse"  # the engine steps on the support that `select` names
+DENSE: Literal["dense"] = "dense"  # `loss` is written by hand and differentiated as a whole
+
+Recon = tuple[str, str] | tuple[str, str, int]  # (code, decoder), or (code, decoder, m): only the latents below m
 
 
 @config
@@ -59,7 +63,8 @@ class Dictionary(nn.Module):
     Config: ClassVar[type] = Config
     learned_by: ClassVar[str] = GRADIENT
     vectors: ClassVar[tuple[str, ...]] = ()  # parameters [d_sae]; W_enc, W_dec, b_dec are implied
-    recon: ClassVar[dict[str, tuple[str, str]]] = {"recon": ("f", LIVE)}  # term -> (code, decoder)
+    step: ClassVar[Literal["sparse", "dense"]] = SPARSE
+    step_reason: ClassVar[str] = ""  # why the architecture steps densely
     degree: ClassVar[dict[str, int]] = {}  # how each vector and state scales when x does
     reduce: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: ClassVar[bool] = False  # whether `pairs` reads p.dec_norm
@@ -91,6 +96,8 @@ class Dictionary(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d_out))
         for name in self.vectors:
             self.register_parameter(name, nn.Parameter(torch.zeros(d_sae)))
+        if self.skip:
+            self.W_skip = nn.Parameter(torch.zeros(d_in, d_out))
         self.provenance = {}
 
     # ---- what an architecture states -------------------------------------------------------------------------------
@@ -103,6 +110,16 @@ class Dictionary(nn.Module):
     def pre_bias(self) -> str | None:
         """The parameter that the encoder subtracts, u = (x - b_dec) @ W_enc; None: u = x @ W_enc."""
         return "b_dec"
+
+    @property
+    def recon(self) -> dict[str, Recon]:
+        """Reconstruction terms of the loss: term -> (code, decoder), or (code, decoder, m) over the first m latents only."""
+        return {"recon": ("f", LIVE)}
+
+    @property
+    def skip(self) -> bool:
+        """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to every reconstruction."""
+        return False
 
     @property
     def unit_norm(self) -> bool:
@@ -135,6 +152,13 @@ class Dictionary(nn.Module):
 
     def observe(self, codes: Codes, step: int) -> None:
         """Update state buffers from a training batch's codes, after the parameters' update."""
+
+    def constrain(self) -> None:
+        """Bring the parameters back to where they must lie, after each update; unit rows are the trainer's own affair."""
+
+    def training_batch(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What is trained on instead of the batch (x, y); a control that destroys structure overrides this."""
+        return x, y
 
     # ---- what follows ----------------------------------------------------------------------------------------------
 
@@ -195,8 +219,13 @@ class Dictionary(nn.Module):
         self.check_width(f, self.W_dec.shape[0], "f", "d_sae")
         return f @ self.W_dec + self.b_dec
 
+    def reconstruct(self, x: Tensor, f: Tensor | Codes) -> Tensor:
+        """x_hat of codes f that `encode` gave for x: `decode(f)`, and the skip path where there is one."""
+        x_hat = self.decode(f)
+        return x_hat + x.to(self.W_skip.dtype) @ self.W_skip if self.skip else x_hat
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
+        return self.reconstruct(x, self.encode(x))
 
     def _dense_codes(
         self, x: Tensor, training: bool, progress: float = 1.0
@@ -225,10 +254,13 @@ class Dictionary(nn.Module):
         codes, penalties, support = self._dense_codes(x, training=True, progress=progress)
         terms: dict[str, Tensor] = {}
         x_hat: dict[str, Tensor] = {}
-        for term, (code, decoder) in self.recon.items():
+        for term, (code, decoder, *prefix) in self.recon.items():
             live = decoder == LIVE
             W_dec, b_dec = (self.W_dec, self.b_dec) if live else (self.W_dec.detach(), self.b_dec.detach())
-            x_hat[term] = codes[code] @ W_dec + b_dec
+            m = prefix[0] if prefix else len(W_dec)
+            x_hat[term] = codes[code][:, :m] @ W_dec[:m] + b_dec
+            if self.skip:
+                x_hat[term] = x_hat[term] + x @ (self.W_skip if live else self.W_skip.detach())
             terms[term] = (x_hat[term] - y).pow(2).sum(-1).mean()
         for term, penalty in penalties.items():
             terms[term] = self.reduce.get(term, torch.sum)(penalty.mean(0))
@@ -257,11 +289,13 @@ class Dictionary(nn.Module):
     def rescaled(self, c_in: float, c_out: float, *, unfold: bool = False) -> dict[str, Tensor]:
         """The state for raw space, where x_raw = c_in * x and y_raw = c_out * y; `unfold` goes back.
 
-        Degree-1 vectors x c_in, W_dec x c_out / c_in, b_dec x c_out, W_enc and degree-0 vectors unchanged.
+        Degree-1 vectors x c_in, W_dec and W_skip x c_out / c_in, b_dec x c_out, W_enc and degree-0 vectors unchanged.
         """
         if self.pre_bias == "b_dec" and c_in != c_out:
             raise AssertionError("b_dec is also subtracted from x: c_in and c_out must be equal")
         factors = {"W_dec": c_out / c_in, "b_dec": c_out, **{n: c_in**d for n, d in self.degree.items()}}
+        if self.skip:
+            factors["W_skip"] = c_out / c_in
         state = {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
         for name, factor in factors.items():
             state[name] *= 1 / factor if unfold else factor

@@ -51,7 +51,7 @@ def save(
     artefact.write_tensors(folder / WEIGHTS, exported.state_dict())
     artefact.write_tensors(
         folder / GOLDEN,
-        {"x": x, "row": codes.row, "latent": codes.latent, "value": codes.value, "x_hat": exported.decode(codes)},
+        {"x": x, "row": codes.row, "latent": codes.latent, "value": codes.value, "x_hat": exported.reconstruct(x, codes)},
     )
     artefact.write_json(folder / PROVENANCE, provenance)
     artefact.write_json(folder / DOCUMENTS, sorted(documents or []))
@@ -149,7 +149,7 @@ def verify(path: str | Path) -> dict[str, Any]:
     both = ~flipped
     worst = float(((then - now).abs() * both).max()) / max(scale, 1e-30)
     rows = ~flipped.any(1)
-    x_hat = dictionary.decode(found)
+    x_hat = dictionary.reconstruct(x, found)
     drift = float((x_hat - golden["x_hat"])[rows].abs().max()) if bool(rows.any()) else 0.0
     drift /= max(float(golden["x_hat"].abs().max()), 1e-30)
     if worst > TOLERANCE or drift > TOLERANCE:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import FROZEN, LIVE, Dictionary
+from assay.dictionaries.base import FROZEN, LIVE, Dictionary, Recon
 from assay.dictionaries.base import Config as BaseConfig
 from assay.kernels import Above
 
@@ -46,10 +46,13 @@ class Config(BaseConfig):
 class Gated(Dictionary):
     Config = Config
     vectors = ("b_gate", "r_mag", "b_mag")
-    recon = {"recon": ("f", LIVE), "aux": ("v", FROZEN)}
     degree = {"b_gate": 1, "b_mag": 1, "r_mag": 0}
     dead_latents = "resample"  # App. D
     beta1 = 0.0  # App. D
+
+    @property
+    def recon(self) -> dict[str, Recon]:
+        return {"recon": ("f", LIVE), "aux": ("v", FROZEN)}
 
     def select(self, p: SimpleNamespace, training: bool) -> Above:
         return Above(-p.b_gate)

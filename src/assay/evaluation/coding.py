@@ -53,8 +53,10 @@ def encode(dictionary: Any, x: Tensor, *, training: bool = False) -> Codes:
 
 
 @torch.no_grad()
-def decode(dictionary: Any, codes: Codes) -> Tensor:
-    """x_hat [n, d_out] of sparse codes."""
+def reconstruct(dictionary: Any, x: Tensor, codes: Codes) -> Tensor:
+    """x_hat [n, d_out] of the sparse codes of x [n, d_in]."""
+    if hasattr(dictionary, "reconstruct"):
+        return dictionary.reconstruct(x, codes)
     if hasattr(dictionary, "encode_sparse"):
         return dictionary.decode(codes)
     rows = max(1, DENSE_ELEMENTS // max(codes.shape[1], 1))

@@ -77,7 +77,7 @@ class Measurement:
         codes, seconds = coding.timed_encode(self.dictionary, x)
         self.encode_seconds += seconds
         self.n_tokens += len(x)
-        x_hat = coding.decode(self.dictionary, codes).to(reading.x)
+        x_hat = coding.reconstruct(self.dictionary, x, codes).to(reading.x)
         row_side = torch.from_numpy(side)[reading.document].long()
         x_mean = means[row_side].to(x_hat.device)
         document = reading.document

@@ -128,7 +128,7 @@ def _measure(trial: Trial, first: int, n_tokens: int) -> dict[str, tuple[float, 
         x, true = world.batch(FIRST_BATCH + first + i, n)
         x = x.to(coding.device_of(dictionary, x.device))
         codes = coding.encode(dictionary, x)
-        x_hat = coding.decode(dictionary, codes)
+        x_hat = coding.reconstruct(dictionary, x, codes)
         one = torch.zeros(n, dtype=torch.int64)
         sums["fvu"].add(one, fidelity.fvu_terms(x, x_hat, mean.value.to(x.device)))
         sums["gamma"].add(one, shrinkage.bias_terms(x, x_hat))

@@ -116,7 +116,7 @@ def splice(
             f"it belongs to another site or model."
         )
     run: Callable[[Tensor], Tensor] = dictionary
-    if hasattr(dictionary, "encode"):
+    if hasattr(dictionary, "encode") and not hasattr(dictionary, "reconstruct"):
         run = lambda x: dictionary.decode(dictionary.encode(x))
 
     def fn(h: Tensor, where: Where) -> Tensor:

@@ -50,6 +50,7 @@ class Member:
         options, dictionary = self.options, self.dictionary
         ramp = sparsity_ramp(options, t)
         progress = t / options.n_steps
+        x, y = dictionary.training_batch(x, y, torch_rng(options.seed, "batch", t))
         done = gradients(dictionary, x, y, dictionary.weights(ramp), progress, self.kernel, self.n_support)
         if dictionary.dead_latents == "auxk":
             term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
@@ -78,6 +79,7 @@ class Member:
                 f"{self.name}: the gradient is not finite at step {t} (the loss was {done.loss:.3g}); the last checkpoint "
                 "is whole. Lower --lr, or look at the size of the activations and --scale."
             )
+        dictionary.constrain()
         dictionary.observe(done.f, t)
         self.n_support = done.n_support
         self.silent_tokens += len(x)

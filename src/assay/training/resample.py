@@ -31,7 +31,7 @@ def resample(
         return
     losses = torch.cat(
         [
-            (dictionary.decode(dictionary.encode_sparse(part, training=True)) - target).pow(2).sum(-1)
+            (dictionary.reconstruct(part, dictionary.encode_sparse(part, training=True)) - target).pow(2).sum(-1)
             for part, target in zip(x.split(CHUNK), y.split(CHUNK), strict=True)
         ]
     )

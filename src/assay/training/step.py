@@ -10,14 +10,17 @@ than a few per cent of the pairs are active.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from assay.dictionaries import LIVE, Dictionary
+from assay.dictionaries import DENSE, LIVE, Dictionary
 from assay.kernels import Codes
+
+Criterion = Callable[[Tensor], tuple[float, Tensor]]  # x_hat [batch, d_out] -> (a loss, its gradient [batch, d_out])
 
 DENSE_ABOVE = 0.06  # share of active pairs above which the dense path wins; measured at d=512 (5 to 8 per cent)
 
@@ -39,18 +42,34 @@ def trainable(dictionary: Dictionary) -> dict[str, Tensor]:
     return {name: p for name, p in dictionary.named_parameters() if name not in dictionary.frozen}
 
 
-def dense(dictionary: Dictionary, x: Tensor, y: Tensor, weights: dict[str, float], progress: float) -> Step:
-    """Loss and gradients by autograd over all pairs. x [batch, d_in], y [batch, d_out] in training space."""
+def dense(
+    dictionary: Dictionary,
+    x: Tensor,
+    y: Tensor,
+    weights: dict[str, float],
+    progress: float,
+    criterion: Criterion | None = None,
+) -> Step:
+    """Loss and gradients by autograd over all pairs. x [batch, d_in], y [batch, d_out] in training space.
+
+    criterion: one more loss of the main reconstruction, from outside: it gives the value and the cotangent of x_hat.
+    """
     params = trainable(dictionary)
+    external = 0.0
     with torch.enable_grad():
         forward = dictionary.dense_forward(x, y, progress)
         total = sum(weights[term] * value for term, value in forward.terms.items())
         assert isinstance(total, Tensor)
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+        pulled = total
+        if criterion is not None:
+            external, g = criterion(forward.x_hat.detach())
+            pulled = total + (forward.x_hat * g).sum()
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(pulled, list(params.values()), allow_unused=True)
     grads = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), found, strict=True)}
     return Step(
-        {term: float(value.detach()) for term, value in forward.terms.items()},
-        float(total.detach()),
+        {term: float(value.detach()) for term, value in forward.terms.items()}
+        | ({} if criterion is None else {"external": external}),
+        float(total.detach()) + external,
         grads,
         Codes.of(forward.f.detach()),
         forward.x_hat.detach(),
@@ -60,9 +79,15 @@ def dense(dictionary: Dictionary, x: Tensor, y: Tensor, weights: dict[str, float
 
 @torch.no_grad()
 def sparse(
-    dictionary: Dictionary, x: Tensor, y: Tensor, weights: dict[str, float], progress: float, kernel: ModuleType
+    dictionary: Dictionary,
+    x: Tensor,
+    y: Tensor,
+    weights: dict[str, float],
+    progress: float,
+    kernel: ModuleType,
+    criterion: Criterion | None = None,
 ) -> Step:
-    """Loss and gradients on the active support, with the five kernels of `kernel`."""
+    """Loss and gradients on the active support, with the five kernels of `kernel`; criterion as in `dense`."""
     W_enc, W_dec, b_dec = dictionary.W_enc, dictionary.W_dec, dictionary.b_dec
     n_rows, n_latents = x.shape[0], W_dec.shape[0]
     centred = dictionary.centred(x)
@@ -83,21 +108,36 @@ def sparse(
     outputs: list[Tensor] = []
     cotangents: list[Tensor] = []
     x_hat = y
-    for term, (code, decoder) in dictionary.recon.items():
-        f = support.with_values(codes[code].detach())
+    external = 0.0
+    for term, (code, decoder, *prefix) in dictionary.recon.items():
+        here = support
+        output = codes[code]
+        if prefix:  # only the latents below m
+            inside = support.latent < prefix[0]
+            here = Codes(support.row[inside], support.latent[inside], support.value[inside], support.shape)
+            output = output[inside]
+        f = here.with_values(output.detach())
         guess = kernel.decode(f, W_dec) + b_dec
+        if dictionary.skip:
+            guess = guess + x @ dictionary.W_skip
         error = guess - y
         terms[term] = float(error.pow(2).sum()) / n_rows
         g = error * (2 * weights[term] / n_rows)
-        outputs.append(codes[code])
-        cotangents.append(kernel.cotangent(support, g, W_dec))
+        if term == "recon":
+            x_hat = guess
+            if criterion is not None:
+                external, pulled = criterion(guess)
+                g = g + pulled
+        outputs.append(output)
+        cotangents.append(kernel.cotangent(here, g, W_dec))
         if decoder == LIVE:
             if "W_dec" in params:
                 part = kernel.accumulate(f, g)
                 d_W_dec = part if d_W_dec is None else d_W_dec + part
-            grads["b_dec"] += g.sum(0)
-        if term == "recon":
-            x_hat = guess
+            if "b_dec" in grads:
+                grads["b_dec"] += g.sum(0)
+            if "W_skip" in grads:
+                grads["W_skip"] += x.t() @ g
     with torch.enable_grad():
         for term, penalty in penalties.items():
             omega = (
@@ -127,10 +167,12 @@ def sparse(
         grads["W_dec"] = d_W_dec
     if "W_enc" in params:
         grads["W_enc"] = kernel.accumulate(support.with_values(c), centred).t()
-    if dictionary.pre_bias is not None:
+    if dictionary.pre_bias is not None and dictionary.pre_bias in grads:
         summed = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, support.latent, c)
         grads[dictionary.pre_bias] -= W_enc @ summed
-    loss = sum(weights[term] * value for term, value in terms.items())
+    loss = sum(weights[term] * value for term, value in terms.items()) + external
+    if criterion is not None:
+        terms["external"] = external
     main = support.with_values(codes[dictionary.main_code].detach()).nonzero()
     return Step(terms, loss, {name: grads[name] for name in params}, main, x_hat, len(support))
 
@@ -143,8 +185,9 @@ def step(
     progress: float,
     kernel: ModuleType,
     last_support: int,
+    criterion: Criterion | None = None,
 ) -> Step:
     """The dense path when the last step's support was large, else the sparse one. The choice never depends on time."""
-    if last_support > DENSE_ABOVE * x.shape[0] * dictionary.W_dec.shape[0]:
-        return dense(dictionary, x, y, weights, progress)
-    return sparse(dictionary, x, y, weights, progress, kernel)
+    if dictionary.step == DENSE or last_support > DENSE_ABOVE * x.shape[0] * dictionary.W_dec.shape[0]:
+        return dense(dictionary, x, y, weights, progress, criterion)
+    return sparse(dictionary, x, y, weights, progress, kernel, criterion)
