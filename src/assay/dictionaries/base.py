@@ -63,8 +63,6 @@ class Dictionary(nn.Module):
     Config: ClassVar[type] = Config
     learned_by: ClassVar[str] = GRADIENT
     vectors: ClassVar[tuple[str, ...]] = ()  # parameters [d_sae]; W_enc, W_dec, b_dec are implied
-    step: ClassVar[Literal["sparse", "dense"]] = SPARSE
-    step_reason: ClassVar[str] = ""  # why the architecture steps densely
     degree: ClassVar[dict[str, int]] = {}  # how each vector and state scales when x does
     reduce: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: ClassVar[bool] = False  # whether `pairs` reads p.dec_norm
@@ -115,6 +113,11 @@ class Dictionary(nn.Module):
     def recon(self) -> dict[str, Recon]:
         """Reconstruction terms of the loss: term -> (code, decoder), or (code, decoder, m) over the first m latents only."""
         return {"recon": ("f", LIVE)}
+
+    @property
+    def step(self) -> Literal["sparse", "dense"]:
+        """How training steps: on the support that `select` names, or DENSE where no support is known beforehand (say why)."""
+        return SPARSE
 
     @property
     def skip(self) -> bool:

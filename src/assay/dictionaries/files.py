@@ -51,7 +51,13 @@ def save(
     artefact.write_tensors(folder / WEIGHTS, exported.state_dict())
     artefact.write_tensors(
         folder / GOLDEN,
-        {"x": x, "row": codes.row, "latent": codes.latent, "value": codes.value, "x_hat": exported.reconstruct(x, codes)},
+        {
+            "x": x,
+            "row": codes.row,
+            "latent": codes.latent,
+            "value": codes.value,
+            "x_hat": exported.reconstruct(x, codes),
+        },
     )
     artefact.write_json(folder / PROVENANCE, provenance)
     artefact.write_json(folder / DOCUMENTS, sorted(documents or []))
