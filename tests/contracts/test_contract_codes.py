@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dictionary_examples import D_IN
+from dictionary_examples import D_IN, whole_decoder, whole_encoder
 
 from assay.core.errors import BadInput
 from assay.kernels import Codes
@@ -15,7 +15,7 @@ TIGHT = {"rtol": 1e-12, "atol": 1e-12}
 def test_encode_is_the_dense_view_of_encode_sparse(case) -> None:
     made, x = case.made(), case.inputs(33)
     sparse = made.encode_sparse(x)
-    assert 0 < len(sparse) <= 33 * made.W_dec.shape[0]
+    assert 0 < len(sparse) <= 33 * made.d_sae
     assert bool((sparse.value != 0).all()), "a pair with f = 0 is not firing"
     with_grad = made.encode(x)
     assert with_grad.requires_grad == any(p.requires_grad for p in made.parameters())
@@ -35,9 +35,12 @@ def test_decode_of_dense_and_sparse_codes_agree(case) -> None:
     made, x = case.made(), case.inputs(20)
     with torch.no_grad():
         sparse = made.encode_sparse(x)
-        expected = sparse.dense() @ made.W_dec + made.b_dec
+        expected = sparse.dense() @ whole_decoder(made) + made.b_dec
         torch.testing.assert_close(made.decode(sparse), expected, **TIGHT)
         torch.testing.assert_close(made.decode(sparse.dense()), expected, **TIGHT)
+        if made.skip:
+            expected = expected + x @ made.W_skip
+        torch.testing.assert_close(made.reconstruct(x, sparse), expected, **TIGHT)
         torch.testing.assert_close(made(x), expected, **TIGHT)
     assert expected.shape == (20, case.width_out)
 
@@ -45,10 +48,10 @@ def test_decode_of_dense_and_sparse_codes_agree(case) -> None:
 def test_decode_stands_alone(case) -> None:
     """decode works on codes that this object never encoded."""
     made = case.made()
-    f = torch.zeros(2, made.W_dec.shape[0], dtype=torch.float64)
+    f = torch.zeros(2, made.d_sae, dtype=torch.float64)
     f[1, 3] = 2.0
     with torch.no_grad():
-        torch.testing.assert_close(made.decode(f), torch.stack([made.b_dec, 2 * made.W_dec[3] + made.b_dec]), **TIGHT)
+        torch.testing.assert_close(made.decode(f), torch.stack([made.b_dec, 2 * whole_decoder(made)[3] + made.b_dec]), **TIGHT)
         torch.testing.assert_close(made.decode(Codes.of(f)), made.decode(f), **TIGHT)
 
 
@@ -60,7 +63,8 @@ def test_encode_and_decode_write_no_attribute(case) -> None:
     made.decode(made.encode(x))
     made.decode(made.encode_sparse(x))
     made.encode(x, training=True)
-    made.gains(x)
+    if case.has_gains:
+        made.gains(x)
     assert {k: v for k, v in vars(made).items() if not k.startswith("_")} == before
     assert {k: dict(v) for k, v in vars(made).items() if k in ("_buffers", "_modules")} == inside
     assert all(torch.equal(v, state[k]) for k, v in made.state_dict().items())
@@ -73,7 +77,7 @@ def test_one_row_and_three_axes(case) -> None:
         flat = made.encode(x)
         torch.testing.assert_close(made.encode(x[:1]), flat[:1], **TIGHT)
         deep = made.encode(x.reshape(3, 4, D_IN))
-        assert deep.shape == (3, 4, made.W_dec.shape[0])
+        assert deep.shape == (3, 4, made.d_sae)
         torch.testing.assert_close(deep.reshape(12, -1), flat, **TIGHT)
         assert made.decode(deep).shape == (3, 4, case.width_out)
         torch.testing.assert_close(made.encode(x[0]), flat[0], **TIGHT)
@@ -101,10 +105,10 @@ def test_an_empty_batch_gives_empty_codes(case) -> None:
     made = case.made()
     with torch.no_grad():
         codes = made.encode_sparse(case.inputs(0))
-        assert (len(codes), codes.shape) == (0, (0, made.W_dec.shape[0]))
-        assert made.encode(case.inputs(0)).shape == (0, made.W_dec.shape[0])
+        assert (len(codes), codes.shape) == (0, (0, made.d_sae))
+        assert made.encode(case.inputs(0)).shape == (0, made.d_sae)
         assert made.decode(codes).shape == made.decode(codes.dense()).shape == (0, case.width_out)
-        assert len(made.gains(case.inputs(0))) == 0
+        assert not case.has_gains or len(made.gains(case.inputs(0))) == 0
 
 
 def test_a_wrong_width_names_both_widths(case) -> None:
@@ -115,7 +119,7 @@ def test_a_wrong_width_names_both_widths(case) -> None:
             call(wrong)
     with torch.no_grad(), pytest.raises(BadInput, match=rf"d_in={D_IN}"):
         made.encode(wrong)
-    with pytest.raises(BadInput, match=rf"f has last axis 3, .*d_sae={made.W_dec.shape[0]}"):
+    with pytest.raises(BadInput, match=rf"f has last axis 3, .*d_sae={made.d_sae}"):
         made.decode(torch.zeros(2, 3, dtype=torch.float64))
     made.provenance = {"site": "resid_post.7"}
     with pytest.raises(BadInput, match=r"site resid_post\.7"):
@@ -133,7 +137,7 @@ def test_gains_are_finite_differences(case) -> None:
     step = 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():
         up, down = made.encode(x + step), made.encode(x - step)
-        u_change = (2 * step @ made.W_enc)[gains.row, gains.latent]
+        u_change = (2 * step @ whole_encoder(made))[gains.row, gains.latent]
     assert bool(((up != 0) == (down != 0)).all()), "the step crossed a threshold; choose another seed"
     f_change = (up - down)[gains.row, gains.latent]
     torch.testing.assert_close(f_change, gains.value * u_change, rtol=1e-5, atol=1e-13)
@@ -142,10 +146,11 @@ def test_gains_are_finite_differences(case) -> None:
 
 def test_vectors_of_a_latent(case) -> None:
     made = case.made()
-    assert torch.equal(made.encoder_vector(3), made.W_enc[:, 3])
-    assert torch.equal(made.decoder_vector(3), made.W_dec[3])
-    assert made.encoder_vector(3).shape == (D_IN,)
-    assert made.decoder_vector(3).shape == (case.width_out,)
+    for i in (0, made.d_sae // 2, made.d_sae - 1):
+        assert torch.equal(made.encoder_vector(i), whole_encoder(made)[:, i])
+        assert torch.equal(made.decoder_vector(i), whole_decoder(made)[i])
+        sites = [made.decoder_vector(i, site) for site in range(len(made.config.widths_out))]
+        assert torch.equal(torch.cat(sites), made.decoder_vector(i))
 
 
 def test_single_and_double_precision_agree(case) -> None:

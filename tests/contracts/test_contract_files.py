@@ -104,8 +104,11 @@ def test_verify_catches_a_small_error_of_one_direction(case, tmp_path) -> None:
     saved(case, tmp_path)
     weights = artefact.read_tensors(tmp_path / "weights.safetensors")
     used = int(artefact.read_tensors(tmp_path / "golden.safetensors")["latent"].bincount().argmax())
-    weights["W_dec"][used] *= 1.02
-    rewrite(tmp_path, "weights.safetensors", W_dec=weights["W_dec"])
+    made = case.made()
+    block = made.block_of(used)
+    name = made.matrix_names[block][1]
+    weights[name][used - made.blocks[block].latents.start] *= 1.02
+    rewrite(tmp_path, "weights.safetensors", **{name: weights[name]})
     with pytest.raises(Corrupt, match="golden values differ"):
         dictionaries.verify(tmp_path)
 

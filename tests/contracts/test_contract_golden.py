@@ -24,16 +24,18 @@ def at_the_border(case: Case, distance: float) -> tuple[dictionaries.Dictionary,
     made, x = case.made(), case.inputs(64, 7)
     p = made.params_at()
     selection = made.select(p, training=False)
-    u = (made.centred(x) @ made.W_enc).detach()
+    u = made.pre_activations(x).detach()
     if isinstance(selection, Above):
-        inside = int((u[0] - selection.threshold).argmax())
+        on = made.encode_sparse(x[:1]).dense()[0] != 0
+        inside = int((u[0] - selection.threshold).where(on, -torch.inf).argmax())
         name = next(n for n in ("b_gate", "b_enc") if hasattr(made, n))
-        with torch.no_grad():  # threshold = -bias
-            getattr(made, name)[inside] = -u[0, inside] + distance * u[0, inside].abs()
+        with torch.no_grad():  # the threshold falls as the bias rises
+            wanted = u[0, inside] - distance * u[0, inside].abs()
+            getattr(made, name)[inside] += selection.threshold[inside] - wanted
         return made, x, inside, -1
     for _ in range(50):  # Newton: move row 0 until the two keys around the border are as near as asked
         x = x.detach().requires_grad_()
-        key = keys(made.centred(x[:1]) @ made.W_enc, selection)[0]
+        key = keys(made.pre_activations(x[:1]), selection)[0]
         order = key.argsort(descending=True)
         inside, outside = int(order[selection.k - 1]), int(order[selection.k])
         excess = key[inside] - key[outside] * (1 + distance)
@@ -56,10 +58,10 @@ def test_golden_vectors_excuse_only_pairs_at_a_threshold(case, tmp_path, distanc
         dense = codes.dense()
         dense[0, inside] = 0.0  # as another machine's rounding might have it
         if outside >= 0:
-            u = exported.centred(raw[:1]) @ exported.W_enc
+            u = exported.pre_activations(raw[:1])
             dense[0, outside] = exported.pairs(u, exported.params_at())[0][exported.main_code][0, outside]
         flipped = Codes.of(dense)
-        x_hat = exported.decode(flipped)
+        x_hat = exported.reconstruct(raw, flipped)
     assert len(flipped) == len(codes) - (outside < 0), "the pair was on"
     rewrite(
         tmp_path, "golden.safetensors", x=raw, row=flipped.row, latent=flipped.latent, value=flipped.value, x_hat=x_hat
@@ -80,7 +82,7 @@ def test_a_code_that_is_almost_zero_may_be_zero(case, tmp_path) -> None:
     with torch.no_grad():
         for vector in made.vectors:  # gate open, threshold exactly 0: nothing is relatively near it
             getattr(made, vector).fill_(0.0)
-        made.W_enc[:, 0] *= 1e-9
+        made.wired[0][1][:, 0] *= 1e-9
     saved(case, tmp_path, made)
     golden = artefact.read_tensors(tmp_path / "golden.safetensors")
     tiny = (golden["latent"] == 0) & (golden["value"] < 1e-7)

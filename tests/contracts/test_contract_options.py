@@ -8,7 +8,7 @@ import json
 
 import pytest
 import torch
-from dictionary_examples import D_IN, D_SAE, Case
+from dictionary_examples import D_IN, D_SAE, Case, whole_decoder
 
 from assay.core.config import from_json, to_json
 from assay.core.errors import BadOption
@@ -79,8 +79,9 @@ def test_more_active_latents_than_there_are_is_refused(case) -> None:
 
 def test_another_width_of_the_target_needs_an_encoder_without_pre_bias(case) -> None:
     if case.made().pre_bias is None:
-        made = build(type(case.config)(**{**given(case), "d_out": 5}))
-        assert made.W_dec.shape == (D_SAE, 5)
+        wide = {**given(case), "d_out": 5} | ({"out_sites": (2, 3)} if "out_sites" in given(case) else {})
+        made = build(type(case.config)(**wide))
+        assert whole_decoder(made).shape == (D_SAE, 5)
         return
     with pytest.raises(BadOption, match=f"--d-out is 5.*d_in={D_IN}"):
         build(type(case.config)(**{**given(case), "d_out": 5}))
@@ -90,9 +91,16 @@ def test_parameters_have_the_shapes_of_the_contract(case) -> None:
     made = case.made()
     n = case.config.d_sae
     shapes = {name: tuple(p.shape) for name, p in made.named_parameters()}
-    assert shapes == {
-        "W_enc": (D_IN, n), "W_dec": (n, case.width_out), "b_dec": (case.width_out,), **{v: (n,) for v in made.vectors},
-    }  # fmt: skip
+    expected = {"b_dec": (case.width_out,), **{v: (n,) for v in made.vectors}}
+    for block, (enc, dec) in zip(made.blocks, made.matrix_names, strict=True):
+        read, latents, written = block.shape
+        expected |= {enc: (read, latents), dec: (latents, written)}
+    expected |= {name: (D_IN, n) for name in made.extra_encoders}
+    if made.skip:
+        expected["W_skip"] = (D_IN, case.width_out)
+    assert shapes == expected
+    if len(made.blocks) == 1:
+        assert made.blocks[0].shape == (D_IN, n, case.width_out)
     assert set(made.degree) >= set(made.vectors), "every vector says how it scales"
     assert set(made.frozen) <= set(shapes)
     assert made.d_out == case.width_out
@@ -101,7 +109,8 @@ def test_parameters_have_the_shapes_of_the_contract(case) -> None:
 def test_storage_of_the_encoder_is_latent_major_and_stays_so(case) -> None:
     made = case.made(dtype=torch.float32)
     for changed in (made, made.double(), made.float()):
-        assert changed.W_enc.t().is_contiguous()
-        assert not changed.W_enc.is_contiguous()
+        for _, W_enc, _ in changed.wired:
+            assert W_enc.t().is_contiguous()
+            assert not W_enc.is_contiguous()
     made.load_state_dict({n: t.contiguous() for n, t in made.state_dict().items()})
-    assert made.W_enc.t().is_contiguous()
+    assert all(W_enc.t().is_contiguous() for _, W_enc, _ in made.wired)

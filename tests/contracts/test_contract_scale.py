@@ -49,6 +49,9 @@ def test_only_degrees_decide(case) -> None:
     made = case.made()
     c_out = C if made.pre_bias == "b_dec" else 0.6
     state = made.rescaled(C, c_out)
-    factor = {"W_enc": 1.0, "W_dec": c_out / C, "b_dec": c_out, **{n: C ** made.degree[n] for n in made.vectors}}
+    factor = {"b_dec": c_out, "W_skip": c_out / C, **{n: C**d for n, d in made.degree.items()}}
+    for enc, dec in made.matrix_names:
+        factor |= {enc: 1.0, dec: c_out / C}
+    factor |= dict.fromkeys(made.extra_encoders, 1.0)
     for name, tensor in made.state_dict().items():
         torch.testing.assert_close(state[name], factor[name] * tensor, rtol=1e-12, atol=0)

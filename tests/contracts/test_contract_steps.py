@@ -59,7 +59,7 @@ def test_the_dense_path_gives_the_same_step(learned) -> None:
     torch.testing.assert_close(one.x_hat, two.x_hat, **TIGHT)
     torch.testing.assert_close(one.f.dense(), two.f.dense(), **TIGHT)
     torch.testing.assert_close(one.f.dense(), made.encode(x, training=True).detach(), **TIGHT)
-    torch.testing.assert_close(one.x_hat, made.decode(one.f).detach(), **TIGHT)
+    torch.testing.assert_close(one.x_hat, made.reconstruct(x, one.f).detach(), **TIGHT)
 
 
 def test_each_term_alone_reaches_the_same_parameters(learned) -> None:
@@ -76,14 +76,16 @@ def test_each_term_alone_reaches_the_same_parameters(learned) -> None:
 def test_a_batch_in_which_nothing_fires(learned) -> None:
     made, x, y, weights = problem(learned)
     with torch.no_grad():
-        made.W_enc.zero_()
+        for _, W_enc, _ in made.wired:
+            W_enc.zero_()
         for name in made.vectors:
-            getattr(made, name).fill_(-1.0)
+            getattr(made, name).fill_(0.0 if made.signed else -1.0)
     _, expected = by_autograd(made, x, y, weights)
+    empty = (made.b_dec + (x @ made.W_skip if made.skip else torch.zeros(24, 1, dtype=x.dtype))).detach()
     for kernel in IMPLEMENTATIONS:
         done = step.sparse(made, x, y, weights, PROGRESS, implementation(kernel))
         assert (done.n_support, len(done.f)) == (0, 0)
-        torch.testing.assert_close(done.x_hat, made.b_dec.expand(24, -1).detach(), **TIGHT)
+        torch.testing.assert_close(done.x_hat, empty, **TIGHT)
         for name, grad in expected.items():
             torch.testing.assert_close(done.grads[name], grad, **TIGHT)
 
@@ -93,7 +95,8 @@ def test_weights_name_exactly_the_terms_of_the_loss(learned) -> None:
     terms = set(made.loss(learned.inputs(5), learned.targets(5)))
     for ramp in (0.0, 0.5, 1.0):
         assert set(made.weights(ramp)) == terms
-    assert all(made.weights(0.0)[t] == 1.0 for t in made.recon if t == "recon")
+    whole = [w for t, w in made.weights(0.0).items() if t == "recon" or t.startswith("prefix")]
+    assert sum(whole) == pytest.approx(1.0), "the reconstruction is normalised once, in however many prefixes"
     penalties = terms - set(made.recon)
     assert all(made.weights(0.0)[t] == 0.0 for t in penalties), "sparsity warm-up starts from no penalty"
     assert all(made.weights(0.5)[t] == pytest.approx(0.5 * made.weights(1.0)[t]) for t in penalties)
@@ -114,23 +117,26 @@ def test_outside_the_support_nothing_happens(learned) -> None:
     made = learned.made()
     weights = made.weights(0.7)
     x, y = learned.inputs(6)[2:3], learned.targets(6)[2:3]
-    on = chosen(made.centred(x) @ made.W_enc, made.select(made.params_at(progress=PROGRESS), True))[0]
+    on = chosen(made.pre_activations(x), made.select(made.params_at(progress=PROGRESS), True), made.blocks)[0]
     if bool(on.all()):
         pytest.skip("every latent is in the support")
     terms, grads = by_autograd(made, x, y, weights)
-    assert not grads["W_enc"][:, ~on].any()
-    for name in made.vectors:
+    for (enc, dec), block in zip(made.matrix_names, made.blocks, strict=True):
+        if enc in grads:
+            assert not grads[enc][:, ~on[block.latents]].any()
+        if dec in grads:
+            assert not grads[dec][~on[block.latents]].any()
+    for name in set(made.vectors) & set(grads):
         assert not grads[name][~on].any(), name
-    if "W_dec" in grads:
-        assert not grads["W_dec"][~on].any()
     with torch.no_grad():
-        for name in ("W_enc", *made.vectors):
-            tensor = getattr(made, name)
+        moved = [(W_enc, ~on[block.latents]) for block, W_enc, _ in made.wired]
+        for tensor, off in [*moved, *((made.get_parameter(name), ~on) for name in made.vectors)]:
             noise = 1e-7 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-            tensor.add_(noise * ~on)
-        made.W_dec.mul_(torch.where(on, 1.0, 3.0)[:, None])
+            tensor.add_(noise * off)
+        for block, _, W_dec in made.wired:
+            W_dec.mul_(torch.where(on[block.latents], 1.0, 3.0)[:, None])
         after = made.loss(x, y, progress=PROGRESS)
-        still = chosen(made.centred(x) @ made.W_enc, made.select(made.params_at(progress=PROGRESS), True))[0]
+        still = chosen(made.pre_activations(x), made.select(made.params_at(progress=PROGRESS), True), made.blocks)[0]
     assert torch.equal(on, still)
     assert {t: float(v) for t, v in after.items()} == {t: float(v.detach()) for t, v in terms.items()}
 
@@ -173,7 +179,7 @@ def test_the_switch_between_paths_depends_on_the_last_support_alone(learned, mon
     taken: list[str] = []
     monkeypatch.setattr(step, "dense", lambda *a: taken.append("dense"))
     monkeypatch.setattr(step, "sparse", lambda *a: taken.append("sparse"))
-    border = int(step.DENSE_ABOVE * len(x) * made.W_dec.shape[0])
-    for last in (0, border, border + 1, len(x) * made.W_dec.shape[0]):
+    border = int(step.DENSE_ABOVE * len(x) * made.d_sae)
+    for last in (0, border, border + 1, len(x) * made.d_sae):
         step.step(made, x, y, weights, PROGRESS, implementation("torch"), last)
     assert taken == ["sparse", "sparse", "dense", "dense"]

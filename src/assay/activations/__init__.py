@@ -9,6 +9,7 @@ from assay.activations.harvest import harvest
 from assay.activations.live import LiveSource
 from assay.activations.order import DEFAULT_SHUFFLE_ROWS, Order
 from assay.activations.sequences import RowBatch, SequenceBatch, evaluation_batches, evaluation_rows
+from assay.activations.sites import each, together
 from assay.activations.source import Origin, Source, TensorSource
 from assay.activations.store import Store
 from assay.activations.stream import Stream
@@ -34,6 +35,7 @@ __all__ = [
     "TensorSource",
     "document_id",
     "documents",
+    "each",
     "evaluation_batches",
     "evaluation_rows",
     "half_of",
@@ -41,5 +43,6 @@ __all__ = [
     "of_split",
     "pack",
     "split_of",
+    "together",
     "unpacked",
 ]

@@ -8,17 +8,18 @@ from typing import Literal
 
 from assay.cli.parsing import parse
 
-ABOUT = """Say what there is: architectures, the sites of a model, or shipped texts.
+ABOUT = """Say what there is: architectures, the sites of a model, studies, or shipped texts.
 
   assay list archs
   assay list sites --model storyworld
+  assay list studies
   assay list texts
 """
 
 
 @dataclasses.dataclass(kw_only=True)
 class Flags:
-    what: Literal["archs", "sites", "texts"]
+    what: Literal["archs", "sites", "studies", "texts"]
     """What to list."""
     model: str = "storyworld"
     """The model whose sites are listed."""
@@ -28,7 +29,7 @@ class Flags:
 
 def main(argv: list[str]) -> int:
     flags = parse("list", ABOUT, argv, Flags, positional=("what",))
-    found = {"archs": _archs, "sites": _sites, "texts": _texts}[flags.what](flags.model)
+    found = {"archs": _archs, "sites": _sites, "studies": _studies, "texts": _texts}[flags.what](flags.model)
     if flags.json:
         print(json.dumps(found))
     else:
@@ -56,6 +57,12 @@ def _sites(model: str) -> dict[str, str]:
 
     opened = models.load(model)
     return {site: f"width {opened.width(site)}" for site in opened.sites()}
+
+
+def _studies(_: str) -> dict[str, str]:
+    from assay import studies
+
+    return {name: studies.about(name) for name in studies.names()}
 
 
 def _texts(_: str) -> dict[str, str]:

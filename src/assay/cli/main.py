@@ -15,9 +15,10 @@ VERBS = {
     "train": "train one dictionary",
     "sweep": "train many dictionaries over one reading of the activations",
     "evaluate": "measure dictionaries beside their baselines, and write the report",
+    "study": "an experiment of a paper on your model, with its verdict",
     "report": "build or rebuild report.html from saved results",
     "verify": "check a dictionary's hashes and recompute its golden vectors",
-    "list": "what there is: archs, sites, texts",
+    "list": "what there is: archs, sites, studies, texts",
     "doctor": "what works on this machine and what does not, and why",
 }
 

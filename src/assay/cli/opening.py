@@ -48,6 +48,8 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
             raise BadOption("--activations was given together with --model or --text; a store holds both already.")
         store = activations.Store.open(values.activations)
         site = _site_of_store(store, values.site)
+        if values.target is not None:
+            _site_of_store(store, values.target)
         held = store.provenance
         facts = {
             "model": held.get("model"),
@@ -63,14 +65,17 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
                 f"--{missing[0]} is missing; give --activations DIR (from assay harvest), or --model M --site S --text T."
             )
         model = models.load(values.model, device=values.device, dtype=values.dtype)
-        site = model.canonical(values.site)
+        site = ",".join(model.canonical(single) for single in activations.each(values.site))
+        if values.target is not None:
+            values.target = ",".join(model.canonical(single) for single in activations.each(values.target))
         blocks = blocks_of(model, values.text, values.text_column, values.context, values.quiet, ("train",))
         facts = model_facts(values, model)
-        source = activations.LiveSource(model, blocks, [site])
-        if options.n_tokens > activations.Stream(source, [site]).n_rows:
+        sites = _all_sites(site, values.target)
+        source = activations.LiveSource(model, blocks, sites)
+        if options.n_tokens > activations.Stream(source, sites).n_rows:
             source = activations.harvest(
                 model,
-                [site],
+                sites,
                 blocks,
                 out.with_name(out.name + ".activations"),
                 resume=True,
@@ -78,9 +83,23 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
                 facts=facts,
             )
     stream = activations.Stream(
-        source, [site], seed=options.stream_seed, shuffle_rows=options.shuffle_rows, batch_size=options.batch_size
+        source,
+        _all_sites(site, values.target),
+        seed=options.stream_seed,
+        shuffle_rows=options.shuffle_rows,
+        batch_size=options.batch_size,
     )
     return stream, site, facts
+
+
+def widths_of(options: dict[str, Any], stream: Any | None, site: str | None, target: str | None) -> dict[str, Any]:
+    """An architecture's options with the widths of the sites; without a stream, widths of which only the number is right."""
+    from assay.dictionaries.wiring import for_sites
+
+    def widths(name: str) -> list[int]:
+        return [1 << 30 if stream is None else stream.width(single) for single in activations.each(name)]
+
+    return for_sites(options, widths(site or "x"), None if target is None else widths(target))
 
 
 def model_facts(values: Any, model: Any) -> dict[str, Any]:
@@ -100,9 +119,15 @@ def _site_of_store(store: Any, site: str | None) -> str:
         if len(store.sites) == 1:
             return store.sites[0]
         raise BadOption(f"The store holds several sites; choose one with --site: {', '.join(store.sites)}.")
-    if site not in store.sites:
-        raise NotFound(f'"{site}" is not in the store; it holds {", ".join(store.sites)}.')
-    return site
+    for single in activations.each(site):
+        if single not in store.sites:
+            raise NotFound(f'"{single}" is not in the store; it holds {", ".join(store.sites)}.')
+    return ",".join(activations.each(site))
+
+
+def _all_sites(site: str, target: str | None) -> list[str]:
+    """The single sites that are read and predicted, each once."""
+    return list(dict.fromkeys([*activations.each(site), *activations.each(target or "")]))
 
 
 def dictionary_folders(paths: Iterable[Path]) -> list[Path]:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
 
     flags = parse("sweep", ABOUT, argv, Flags, TrainConfig, leave_out=("tries", "order_seed"))
     from assay import training
-    from assay.cli.opening import set_threads, training_stream
+    from assay.cli.opening import set_threads, training_stream, widths_of
 
     set_threads(flags.threads)
     wanted = [parse_try(text) for text in tries] + (read_plan(flags.plan) if flags.plan else [])
@@ -58,16 +59,16 @@ def main(argv: list[str]) -> int:
     check_tries(wanted)
     out = result_folder(flags.out, "sweep")
     stream, site, facts = training_stream(flags, options, out)
-    grid = flags.controls_k or control_grid(wanted, stream.width(site))
-    if flags.controls:
-        wanted += [
-            {"arch": arch, "k": list(grid)}
-            for arch in ("pca", "raw", "random")
-            if arch not in {w["arch"] for w in wanted}
-        ]
-    plans = make_plans(wanted, stream.width(site), flags.d_sae, options, flags.seeds)
+    width = widths_of({}, stream, site, flags.target)["d_in"]
+    grid = flags.controls_k or control_grid(wanted, width)
+    if flags.controls:  # pca and raw speak of what is read, so they cannot stand beside what predicts another site
+        controls = ("pca", "raw", "random") if flags.target is None else ("random",)
+        wanted += [{"arch": arch, "k": list(grid)} for arch in controls if arch not in {w["arch"] for w in wanted}]
+    plans = make_plans(
+        wanted, width, flags.d_sae, options, flags.seeds, lambda own: widths_of(own, stream, site, flags.target)
+    )
     made = training.sweep(
-        plans, stream, out, site=site, resume=flags.resume, facts=facts, quiet=flags.quiet,
+        plans, stream, out, site=site, target=flags.target, resume=flags.resume, facts=facts, quiet=flags.quiet,
     )  # fmt: skip
     rows = [row_of(plan.name, out / plan.name) for plan in plans]
     if flags.json:
@@ -160,8 +161,18 @@ def control_grid(wanted: list[dict[str, Any]], d_in: int) -> tuple[int, ...]:
     return tuple(sorted(k for k in (ks or {2, 4, 8, 16, 32}) if k <= d_in))
 
 
-def make_plans(wanted: list[dict[str, Any]], d_in: int, d_sae: int | None, options: Any, seeds: int) -> list[Any]:
-    """The product of every try's lists, times the seeds; fitted controls once."""
+def make_plans(
+    wanted: list[dict[str, Any]],
+    d_in: int,
+    d_sae: int | None,
+    options: Any,
+    seeds: int,
+    wire: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> list[Any]:
+    """The product of every try's lists, times the seeds; fitted controls once.
+
+    wire: fills the widths of several sites or of another target into an architecture's options.
+    """
     from assay import dictionaries
     from assay.core.config import from_json
     from assay.dictionaries import GRADIENT
@@ -186,5 +197,7 @@ def make_plans(wanted: list[dict[str, Any]], d_in: int, d_sae: int | None, optio
             for seed in range(options.seed, options.seed + (seeds if cls.learned_by == GRADIENT else 1)):
                 name = f"{label}_seed-{seed}" if cls.learned_by == GRADIENT else label
                 trained = from_json(TrainConfig, {**{f: getattr(options, f) for f in run_fields}, **run, "seed": seed})
-                plans.append(Plan(name, config(d_in=d_in, **own), trained))
+                preset = {f.name: f.default for f in dataclasses.fields(config) if f.name == "wiring"}
+                filled = {"d_in": d_in, **own} if wire is None else wire({**preset, **own})
+                plans.append(Plan(name, config(**filled), trained))
     return plans

@@ -26,7 +26,9 @@ class Source:
     model: str | None = None
     """Hub name, local folder, or `storyworld`."""
     site: str | None = None
-    """Where in the model: resid_post.3, mlp_out.0, blocks.3.hook_resid_post, or a dotted module path."""
+    """Where in the model: resid_post.3, mlp_out.0, blocks.3.hook_resid_post, or a dotted module path; several with commas."""
+    target: str | None = None
+    """The site to predict, for transcoders: what is read at --site predicts this one."""
     text: str | None = None
     """storyworld[:n], a hub dataset NAME[:config][:split], or a .jsonl, .jsonl.gz, .txt or .parquet file."""
     text_column: str = "text"
@@ -55,24 +57,26 @@ def main(argv: list[str]) -> int:
     config = dictionaries.config_class(arch)
     flags = parse("train", ABOUT + f"\n--arch {arch}", argv, Flags, TrainConfig, arch=config)
     from assay import training
-    from assay.cli.opening import set_threads, training_stream
+    from assay.cli.opening import set_threads, training_stream, widths_of
 
     set_threads(flags.threads)
     options = TrainConfig(**subset(flags, TrainConfig))
-    probe = config(d_in=1 << 30, **flags.arch)  # refuse bad options before anything is opened
+    config(**widths_of(flags.arch, None, flags.site, flags.target))  # refuse bad options before anything is opened
     out = result_folder(flags.out, "train")
     stream, site, facts = training_stream(flags, options, out)
     made = training.train(
-        type(probe)(d_in=stream.width(site), **flags.arch), stream, out, site=site, options=options, init_from=flags.init,
-        resume=flags.resume, facts=facts, quiet=flags.quiet, on_tick=tick,
+        config(**widths_of(flags.arch, stream, site, flags.target)), stream, out, site=site, target=flags.target,
+        options=options, init_from=flags.init, resume=flags.resume, facts=facts, quiet=flags.quiet, on_tick=tick,
     )  # fmt: skip
     last = last_line(out)
     if flags.json:
         print(json.dumps({"out": str(out), "arch": arch, **last}))
     else:
-        print(f"{arch} with {made.W_dec.shape[0]} latents at {site} is in {out}")
+        print(f"{arch} with {made.d_sae} latents at {site} is in {out}")
         if last:
             print(f"  {described(last)}")
+        if "warning" in last:
+            print(f"  {last['warning']}")
         print(f"Next: assay evaluate {out}")
     return 0
 

@@ -2,12 +2,13 @@
 
 A file in this folder is one architecture. It states its equation once, on pairs (u_bi, p_i) of any shape; `encode`, `decode`,
 `loss` and the training engine all follow from that. Shapes: x [batch, d_in], y and x_hat [batch, d_out], f [batch, d_sae];
-W_enc [d_in, d_sae], W_dec [d_sae, d_out]; row i of W_dec is the direction of latent i.
+W_enc [d_in, d_sae], W_dec [d_sae, d_out]; row i of W_dec is the direction of latent i. Where several sites are wired
+(`wiring.py`), W_enc and W_dec are lists with one matrix a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from assay import kernels
 from assay.core.config import config, require
 from assay.core.errors import BadInput
+from assay.dictionaries.wiring import Block, Support, along, blocks_of, chosen, part, slices
 from assay.kernels import Codes, Selection
 
 LIVE: Literal["live"] = "live"
@@ -27,6 +29,7 @@ GRADIENT, FIT, GIVEN = "gradient", "fit", "given"
 SPARSE: Literal["sparse"] = "sparse"  # the engine steps on the support that `select` names
 DENSE: Literal["dense"] = "dense"  # `loss` is written by hand and differentiated as a whole
 
+Scale = float | Sequence[float]
 Recon = tuple[str, str] | tuple[str, str, int]  # (code, decoder), or (code, decoder, m): only the latents below m
 
 
@@ -40,11 +43,35 @@ class Config:
     """Number of latents."""
     d_out: int | None = None
     """Width of the activations that are predicted; the input's own when not given."""
+    wiring: Literal["sae", "transcoder", "crosscoder", "crosslayer"] = "sae"
+    """Which sites latents read and write: their own, another, all with all, or each layer to itself and all later ones."""
+    skip: bool = False
+    """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to the prediction."""
+    in_sites: tuple[int, ...] | None = None
+    """Widths of the sites that x concatenates; one site of width d_in when not given."""
+    out_sites: tuple[int, ...] | None = None
+    """Widths of the sites that are predicted; one of width d_out, or the sites that are read when d_out is not given."""
 
     def __post_init__(self) -> None:
         require(self.d_in > 0, "d_in", self.d_in, "a positive width")
         require(self.d_sae > 0, "d_sae", self.d_sae, "a positive number of latents")
         require(self.d_out is None or self.d_out > 0, "d_out", self.d_out, "a positive width")
+        for name, sites, total in (("in_sites", self.in_sites, self.d_in), ("out_sites", self.out_sites, self.d_out)):
+            whole = self.d_in if total is None else total
+            require(sites is None or sum(sites) == whole, name, sites, f"widths that add up to {whole}")
+        if self.wiring == "crosslayer":
+            n = len(self.widths_in)
+            require(len(self.widths_out) == n, "out_sites", self.out_sites, f"{n} widths, as many as in_sites")
+            require(self.d_sae % n == 0, "d_sae", self.d_sae, f"a multiple of the {n} layers, so that each has as many")
+        require(not self.skip or self.wiring == "transcoder", "skip", self.skip, "off unless wiring is transcoder")
+
+    @property
+    def widths_in(self) -> tuple[int, ...]:
+        return self.in_sites or (self.d_in,)
+
+    @property
+    def widths_out(self) -> tuple[int, ...]:
+        return self.out_sites or (self.widths_in if self.d_out in (None, self.d_in) else (self.d_out,))
 
 
 @dataclass(frozen=True)
@@ -62,22 +89,25 @@ class Dictionary(nn.Module):
 
     Config: ClassVar[type] = Config
     learned_by: ClassVar[str] = GRADIENT
-    vectors: ClassVar[tuple[str, ...]] = ()  # parameters [d_sae]; W_enc, W_dec, b_dec are implied
-    degree: ClassVar[dict[str, int]] = {}  # how each vector and state scales when x does
-    reduce: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {}  # penalty -> f(omega [d_sae]); default: sum
-    uses_dec_norm: ClassVar[bool] = False  # whether `pairs` reads p.dec_norm
-    frozen: ClassVar[tuple[str, ...]] = ()  # parameters that training never changes
+    # Those without ClassVar may depend on the options: set them on the instance before `super().__init__(config)`.
+    vectors: tuple[str, ...] = ()  # parameters [d_sae]; W_enc, W_dec, b_dec are implied
+    extra_encoders: tuple[str, ...] = ()  # more matrices like W_enc; only in an instance that steps DENSE, of one block
+    degree: dict[str, int] = {}  # how each vector and state scales when x does
+    reduce: dict[str, Callable[[Tensor], Tensor]] = {}  # penalty -> f(omega [d_sae]); default: sum
+    uses_dec_norm: bool = False  # whether `pairs` reads p.dec_norm
+    frozen: tuple[str, ...] = ()  # parameters that training never changes
     fit_free: ClassVar[
         tuple[str, ...]
     ] = ()  # options that `fit` does not read: dictionaries that differ in them share a fit
     signed: ClassVar[bool] = False
-    dead_latents: ClassVar[Literal["resample", "auxk"] | None] = None  # how the trainer revives latents
+    dead_latents: Literal["resample", "auxk"] | None = None  # how the trainer revives latents
     beta1: ClassVar[float] = 0.9  # the recipe's first Adam coefficient, used when the run does not say
-    exceptions: ClassVar[dict[str, str]] = {}  # shared contract test -> reason why it does not apply
+    exceptions: dict[str, str] = {}  # shared contract test -> reason why it does not apply
 
     path: Path | None = None  # where it was loaded from
     provenance: dict[str, Any]  # what is known of its making
-    scale: tuple[float, float] = (1.0, 1.0)  # C_in, C_out of the training space; `save` writes them
+    n_steps: int = 1  # length of the run that trains it; the trainer writes it, `observe` may read it
+    scale: tuple[Scale, Scale] = (1.0, 1.0)  # C_in, C_out of the training space, one number a site; `save` writes them
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -87,13 +117,20 @@ class Dictionary(nn.Module):
             self.pre_bias is None or d_out == d_in,
             "d_out",
             d_out,
-            f"d_in={d_in}, since {self.arch} also subtracts b_dec from x",
+            f"d_in={d_in}, since {self.arch} also subtracts b_dec from x; wiring=transcoder predicts another site",
         )
-        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).t())  # stored latent-major, seen as [d_in, d_sae]
-        self.W_dec = nn.Parameter(torch.zeros(d_sae, d_out))
+        shapes = [block.shape for block in self.blocks]
+        enc = [
+            nn.Parameter(torch.zeros(f, n_in).t()) for n_in, f, _ in shapes
+        ]  # stored latent-major, seen as [d_in, d_sae]
+        dec = [nn.Parameter(torch.zeros(f, n_out)) for _, f, n_out in shapes]
+        self.W_enc: Any = enc[0] if len(shapes) == 1 else nn.ParameterList(enc)
+        self.W_dec: Any = dec[0] if len(shapes) == 1 else nn.ParameterList(dec)
         self.b_dec = nn.Parameter(torch.zeros(d_out))
         for name in self.vectors:
             self.register_parameter(name, nn.Parameter(torch.zeros(d_sae)))
+        for name in self.extra_encoders:
+            self.register_parameter(name, nn.Parameter(torch.zeros(d_sae, d_in).t()))
         if self.skip:
             self.W_skip = nn.Parameter(torch.zeros(d_in, d_out))
         self.provenance = {}
@@ -105,9 +142,20 @@ class Dictionary(nn.Module):
         return type(self).__module__.rsplit(".", 1)[-1]
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        """How latents are wired to sites: from `config` alone."""
+        return blocks_of(self.config)
+
+    def row_norms(self, W_dec: Tensor) -> Tensor:
+        """p.dec_norm of one block's decoder rows [latents, written width]: their length; in a crosscoder the sum over sites."""
+        if self.config.wiring == "crosscoder":
+            return torch.stack([W_dec[:, site].norm(dim=1) for site in slices(self.config.widths_out)]).sum(0)
+        return W_dec.norm(dim=1)
+
+    @property
     def pre_bias(self) -> str | None:
-        """The parameter that the encoder subtracts, u = (x - b_dec) @ W_enc; None: u = x @ W_enc."""
-        return "b_dec"
+        """The parameter that the encoder subtracts, u = (x - b_dec) @ W_enc; None: u = x @ W_enc, as in all but SAEs."""
+        return "b_dec" if self.config.wiring == "sae" else None
 
     @property
     def recon(self) -> dict[str, Recon]:
@@ -122,7 +170,7 @@ class Dictionary(nn.Module):
     @property
     def skip(self) -> bool:
         """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to every reconstruction."""
-        return False
+        return self.config.skip
 
     @property
     def unit_norm(self) -> bool:
@@ -156,6 +204,13 @@ class Dictionary(nn.Module):
     def observe(self, codes: Codes, step: int) -> None:
         """Update state buffers from a training batch's codes, after the parameters' update."""
 
+    def diagnose(self, x: Tensor, start: dict[str, Tensor]) -> dict[str, Any]:
+        """More for a line of the training log, from a batch x [n, d_in] and the vectors as the run found them.
+
+        A "warning" in it is one sentence for the user; the trainer keeps it at the end of the run only.
+        """
+        return {}
+
     def constrain(self) -> None:
         """Bring the parameters back to where they must lie, after each update; unit rows are the trainer's own affair."""
 
@@ -170,14 +225,35 @@ class Dictionary(nn.Module):
         return self.recon["recon"][0]
 
     @property
+    def d_in(self) -> int:
+        return self.config.d_in
+
+    @property
+    def d_sae(self) -> int:
+        return self.config.d_sae
+
+    @property
     def d_out(self) -> int:
-        return self.W_dec.shape[1]
+        return self.b_dec.shape[0]
+
+    @property
+    def wired(self) -> list[tuple[Block, Tensor, Tensor]]:
+        """Every block with its W_enc [read width, latents] and W_dec [latents, written width]."""
+        if len(self.blocks) == 1:
+            return [(self.blocks[0], self.W_enc, self.W_dec)]
+        return list(zip(self.blocks, self.W_enc, self.W_dec, strict=True))
+
+    @property
+    def matrix_names(self) -> list[tuple[str, str]]:
+        """The parameters' names of each block's two matrices."""
+        n = len(self.blocks)
+        return [("W_enc", "W_dec")] if n == 1 else [(f"W_enc.{i}", f"W_dec.{i}") for i in range(n)]
 
     def params_at(self, latent: Tensor | None = None, progress: float = 1.0) -> SimpleNamespace:
         """The namespace `p` of `select` and `pairs`: whole vectors [d_sae], or gathered at `latent` [nnz]."""
         vectors = {name: getattr(self, name) for name in self.vectors}
         if self.uses_dec_norm:
-            vectors["dec_norm"] = self.W_dec.norm(dim=1)
+            vectors["dec_norm"] = torch.cat([self.row_norms(W_dec) for _, _, W_dec in self.wired])
         if latent is not None:
             vectors = {name: vector[latent] for name, vector in vectors.items()}
         return SimpleNamespace(**vectors, **self.schedule(progress))
@@ -198,19 +274,33 @@ class Dictionary(nn.Module):
     @torch.no_grad()
     def encode_sparse(self, x: Tensor, *, training: bool = False) -> Codes:
         """Codes of x [n, d_in]; only pairs with f != 0. Raises BadInput on a wrong width."""
-        self.check_width(x, self.W_enc.shape[0])
-        rows = x.reshape(-1, x.shape[-1]).to(self.W_enc.dtype)
-        whole = self.params_at()
-        support = kernels.implementation().encode_select(self.centred(rows), self.W_enc, self.select(whole, training))
+        support = self.support(self.rows_of(x), training=training)
         codes, _ = self.pairs(support.value, self.params_at(support.latent))
-        return support.with_values(codes[self.main_code]).nonzero()
+        return support.joined(codes[self.main_code]).nonzero()
+
+    def rows_of(self, x: Tensor) -> Tensor:
+        """x [..., d_in] as rows [n, d_in] of this dictionary's precision; raises BadInput on a wrong width."""
+        self.check_width(x, self.d_in)
+        return x.reshape(-1, x.shape[-1]).to(self.b_dec.dtype)
+
+    def support(self, rows: Tensor, *, training: bool, progress: float = 1.0, kernel: Any = None) -> Support:
+        """The pairs that `select` names among rows [n, d_in], with u at them."""
+        kernel = kernel or kernels.implementation()
+        selection = self.select(self.params_at(progress=progress), training)
+        centred = self.centred(rows)
+        parts = [kernel.encode_select(centred[:, b.reads], W_enc, part(selection, b)) for b, W_enc, _ in self.wired]
+        return Support(self.blocks, parts).joint(selection)
+
+    def pre_activations(self, rows: Tensor) -> Tensor:
+        """u [n, d_sae] of rows [n, d_in], dense."""
+        centred = self.centred(rows)
+        u = [centred[:, b.reads] @ W_enc for b, W_enc, _ in self.wired]
+        return u[0] if len(u) == 1 else torch.cat(u, dim=1)
 
     def encode(self, x: Tensor, *, training: bool = False) -> Tensor:
         """f [..., d_sae] of x [..., d_in]: the dense view of `encode_sparse`, differentiable where gradients are on."""
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
-            self.check_width(x, self.W_enc.shape[0])
-            rows = x.reshape(-1, x.shape[-1]).to(self.W_enc.dtype)
-            f = self._dense_codes(rows, training)[0][self.main_code]
+            f = self._dense_codes(self.rows_of(x), training)[0][self.main_code]
         else:
             f = self.encode_sparse(x, training=training).dense()
         return f.reshape(*x.shape[:-1], f.shape[-1])
@@ -218,9 +308,22 @@ class Dictionary(nn.Module):
     def decode(self, f: Tensor | Codes) -> Tensor:
         """x_hat of codes: [..., d_out] from dense [..., d_sae], or [batch, d_out] from sparse `Codes`."""
         if isinstance(f, Codes):
-            return kernels.implementation().decode(f, self.W_dec) + self.b_dec
-        self.check_width(f, self.W_dec.shape[0], "f", "d_sae")
-        return f @ self.W_dec + self.b_dec
+            parts = Support.of(f, self.blocks).parts
+            return self.written(
+                [kernels.implementation().decode(p, w) for p, (_, _, w) in zip(parts, self.wired, strict=True)]
+            )
+        self.check_width(f, self.d_sae, "f", "d_sae")
+        return self.written([f[..., b.latents] @ W_dec for b, _, W_dec in self.wired])
+
+    def written(self, parts: list[Tensor], b_dec: Tensor | None = None) -> Tensor:
+        """b_dec plus what each block writes to its columns: [..., d_out] from parts [..., written width]."""
+        b_dec = self.b_dec if b_dec is None else b_dec
+        if len(parts) == 1:
+            return parts[0] + b_dec
+        total = b_dec.expand(*parts[0].shape[:-1], len(b_dec))
+        for block, piece in zip(self.blocks, parts, strict=True):
+            total = total + torch.nn.functional.pad(piece, (block.writes.start, len(b_dec) - block.writes.stop))
+        return total
 
     def reconstruct(self, x: Tensor, f: Tensor | Codes) -> Tensor:
         """x_hat of codes f that `encode` gave for x: `decode(f)`, and the skip path where there is one."""
@@ -234,12 +337,14 @@ class Dictionary(nn.Module):
         self, x: Tensor, training: bool, progress: float = 1.0
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """Codes, penalties and the boolean support, all [batch, d_sae], under autograd."""
-        u = self.centred(x) @ self.W_enc
+        u = self.pre_activations(x)
         p = self.params_at(progress=progress)
         codes, penalties = self.pairs(u, p)
         with torch.no_grad():
-            support = chosen(u, self.select(p, training))
-        if not isinstance(self.select(p, training), kernels.Above):  # Above may be a superset; `pairs` decides there
+            support = chosen(u, self.select(p, training), self.blocks)
+        if not training or not isinstance(
+            self.select(p, training), kernels.Above
+        ):  # in training `pairs` decides within Above
             codes = {name: code * support for name, code in codes.items()}
             penalties = {name: penalty * support for name, penalty in penalties.items()}
         return codes, penalties, support
@@ -259,9 +364,13 @@ class Dictionary(nn.Module):
         x_hat: dict[str, Tensor] = {}
         for term, (code, decoder, *prefix) in self.recon.items():
             live = decoder == LIVE
-            W_dec, b_dec = (self.W_dec, self.b_dec) if live else (self.W_dec.detach(), self.b_dec.detach())
-            m = prefix[0] if prefix else len(W_dec)
-            x_hat[term] = codes[code][:, :m] @ W_dec[:m] + b_dec
+            f = codes[code]
+            if prefix:
+                f = f * (torch.arange(f.shape[1], device=f.device) < prefix[0])
+            matrices = [(b, W_dec if live else W_dec.detach()) for b, _, W_dec in self.wired]
+            x_hat[term] = self.written(
+                [f[:, b.latents] @ W_dec for b, W_dec in matrices], self.b_dec if live else self.b_dec.detach()
+            )
             if self.skip:
                 x_hat[term] = x_hat[term] + x @ (self.W_skip if live else self.W_skip.detach())
             terms[term] = (x_hat[term] - y).pow(2).sum(-1).mean()
@@ -271,51 +380,74 @@ class Dictionary(nn.Module):
 
     def gains(self, x: Tensor) -> Codes:
         """df/du at the pairs that are on: what attribution and steering need of any architecture."""
-        codes = self.encode_sparse(x)
-        rows = self.centred(x.reshape(-1, x.shape[-1]).to(self.W_enc.dtype))
+        support = self.support(self.rows_of(x), training=False)
         with torch.enable_grad():
-            u = (rows[codes.row] * self.W_enc.t()[codes.latent]).sum(-1).detach().requires_grad_()
-            f = self.pairs(u, self.params_at(codes.latent))[0][self.main_code]
+            u = support.value.detach().requires_grad_()
+            f = self.pairs(u, self.params_at(support.latent))[0][self.main_code]
             (gain,) = torch.autograd.grad(f.sum(), u)
-        return codes.with_values(gain)
+        codes, gains = support.joined(f.detach()), support.joined(gain)
+        on = codes.value != 0
+        return Codes(codes.row[on], codes.latent[on], gains.value[on], codes.shape)
+
+    def block_of(self, i: int) -> int:
+        """Which block latent i belongs to."""
+        return next(n for n, b in enumerate(self.blocks) if b.latents.start <= i < b.latents.stop)
 
     def encoder_vector(self, i: int) -> Tensor:
-        """[d_in]: the direction that latent i reads."""
-        return self.W_enc[:, i]
+        """[d_in]: the direction that latent i reads; 0 at sites that it does not read."""
+        block, W_enc, _ = self.wired[self.block_of(i)]
+        read = W_enc[:, i - block.latents.start]
+        return torch.nn.functional.pad(read, (block.reads.start, self.d_in - block.reads.stop))
 
-    def decoder_vector(self, i: int, site: str | None = None) -> Tensor:
-        """[d_out]: the direction that latent i writes."""
-        return self.W_dec[i]
+    def decoder_vector(self, i: int, site: int | None = None) -> Tensor:
+        """[d_out]: the direction that latent i writes, 0 at sites that it does not; of one output site when `site` is its index."""
+        block, _, W_dec = self.wired[self.block_of(i)]
+        write = W_dec[i - block.latents.start]
+        whole = torch.nn.functional.pad(write, (block.writes.start, self.d_out - block.writes.stop))
+        return whole if site is None else whole[slices(self.config.widths_out)[site]]
 
     # ---- scale -----------------------------------------------------------------------------------------------------
 
-    def rescaled(self, c_in: float, c_out: float, *, unfold: bool = False) -> dict[str, Tensor]:
-        """The state for raw space, where x_raw = c_in * x and y_raw = c_out * y; `unfold` goes back.
+    def rescaled(self, c_in: Scale, c_out: Scale, *, unfold: bool = False) -> dict[str, Tensor]:
+        """The state for raw space, where x_raw = c_in * x and y_raw = c_out * y, one number a site; `unfold` goes back.
 
-        Degree-1 vectors x c_in, W_dec and W_skip x c_out / c_in, b_dec x c_out, W_enc and degree-0 vectors unchanged.
+        Codes scale by one number c for all latents, the site's own (of several sites the geometric mean), since a joint top-k
+        compares them. Degree-1 vectors x c, W_enc x c / c_in (1 for one site), W_dec x c_out / c, b_dec x c_out, W_skip x
+        c_out / c_in, degree-0 vectors unchanged.
         """
-        if self.pre_bias == "b_dec" and c_in != c_out:
+        x_scale = along(c_in, self.config.widths_in if isinstance(c_in, Sequence) else (self.d_in,))
+        y_scale = along(c_out, self.config.widths_out if isinstance(c_out, Sequence) else (self.d_out,))
+        if self.pre_bias == "b_dec" and not torch.equal(x_scale, y_scale):
             raise AssertionError("b_dec is also subtracted from x: c_in and c_out must be equal")
-        factors = {"W_dec": c_out / c_in, "b_dec": c_out, **{n: c_in**d for n, d in self.degree.items()}}
+        c = x_scale[0] if bool((x_scale == x_scale[0]).all()) else x_scale.log().mean().exp()
+        factors: dict[str, Tensor] = {"b_dec": y_scale, **{name: c**d for name, d in self.degree.items()}}
+        for block, (enc, dec) in zip(self.blocks, self.matrix_names, strict=True):
+            factors[enc], factors[dec] = (c / x_scale[block.reads])[:, None], y_scale[block.writes] / c
         if self.skip:
-            factors["W_skip"] = c_out / c_in
+            factors["W_skip"] = y_scale / x_scale[:, None]
         state = {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
         for name, factor in factors.items():
-            state[name] *= 1 / factor if unfold else factor
+            if name not in state:  # a matrix made from other parameters
+                assert bool((factor == 1).all()), f"{self.arch} does not say how {name} scales"
+                continue
+            factor = (1 / factor if unfold else factor).to(state[name].device)
+            if not bool((factor == 1).all()):
+                state[name] = state[name] * factor.to(state[name].dtype)
         return state
 
     # ---- shared pieces of `init` -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def init_tied(self, rng: torch.Generator, norm: float = 1.0) -> None:
-        """Random rows of length `norm` in W_dec, W_enc = W_dec^T (for predicting one's own input only)."""
-        rows = torch.randn(self.W_dec.shape, generator=rng).to(self.W_dec)
-        self.W_dec.copy_(norm * rows / rows.norm(dim=1, keepdim=True))
-        if self.W_enc.shape[0] == self.W_dec.shape[1]:
-            self.W_enc.copy_(self.W_dec.t())
-        else:
-            columns = torch.randn(self.W_enc.shape, generator=rng).to(self.W_enc)
-            self.W_enc.copy_(columns / columns.norm(dim=0, keepdim=True))
+        """Random rows of length `norm` in W_dec; W_enc = W_dec^T where input is predicted, else random columns of length 1."""
+        for _, W_enc, W_dec in self.wired:
+            rows = torch.randn(W_dec.shape, generator=rng).to(W_dec)
+            W_dec.copy_(norm * rows / rows.norm(dim=1, keepdim=True))
+            if self.config.wiring in ("sae", "crosscoder") and self.d_in == self.d_out:
+                W_enc.copy_(W_dec.t())
+            else:
+                columns = torch.randn(W_enc.shape, generator=rng).to(W_enc)
+                W_enc.copy_(columns / columns.norm(dim=0, keepdim=True))
 
     @torch.no_grad()
     def firing_threshold(self, x: Tensor, l0: float) -> Tensor:
@@ -323,17 +455,15 @@ class Dictionary(nn.Module):
 
         A bias of minus this makes the starting L0 about `l0`, instead of about half of all latents.
         """
-        n_above = max(1, min(len(x) - 1, round(len(x) * l0 / self.W_enc.shape[1])))
-        centred = self.centred(x.to(self.W_enc))
-        blocks = self.W_enc.split(max(1, (1 << 24) // len(x)), dim=1)
-        return torch.cat([(centred @ block).topk(n_above + 1, dim=0).values[-1] for block in blocks])
-
-
-def chosen(u: Tensor, selection: Selection) -> Tensor:
-    """The support of u [B, F] as a boolean mask, by the definition."""
-    from assay.kernels import reference
-
-    return reference.chosen(u, selection)
+        n_above = max(1, min(len(x) - 1, round(len(x) * l0 / self.d_sae)))
+        centred = self.centred(x.to(self.b_dec))
+        columns = max(1, (1 << 24) // len(x))
+        levels = [
+            (centred[:, block.reads] @ some).topk(n_above + 1, dim=0).values[-1]
+            for block, W_enc, _ in self.wired
+            for some in W_enc.split(columns, dim=1)
+        ]
+        return torch.cat(levels)
 
 
 def geometric_median(points: Tensor, n_steps: int = 100) -> Tensor:

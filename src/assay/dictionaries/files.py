@@ -18,6 +18,7 @@ from assay.core import artefact
 from assay.core.config import to_json
 from assay.core.errors import AssayError, BadInput, Corrupt, NotFound
 from assay.dictionaries.base import Dictionary
+from assay.dictionaries.whole_rows import WholeRows
 from assay.kernels import Above, Codes
 from assay.kernels.selection import keys
 
@@ -95,7 +96,7 @@ def load(path: str | Path, *, space: str = "raw", check: bool = True) -> Diction
     cls = class_of(str(stored.get("arch")))
     try:
         dictionary = cls(cls.Config(**stored["options"]))
-        scale = float(stored["scale"]["c_in"]), float(stored["scale"]["c_out"])
+        scale = _scale(stored["scale"]["c_in"]), _scale(stored["scale"]["c_out"])
     except (AssayError, KeyError, TypeError) as error:
         raise Corrupt(f"{folder / CONFIG} does not describe a {stored.get('arch')} dictionary: {error}") from None
     _fill(dictionary, artefact.read_tensors(folder / WEIGHTS), folder / WEIGHTS)
@@ -124,6 +125,11 @@ def _fill(dictionary: Dictionary, tensors: dict[str, Tensor], path: Path) -> Non
     dictionary.load_state_dict(tensors)
 
 
+def _scale(stored: Any) -> float | list[float]:
+    """One number, or one a site."""
+    return [float(c) for c in stored] if isinstance(stored, list) else float(stored)
+
+
 def _nothing_there(folder: Path) -> str:
     if not folder.exists():
         return f"{folder} does not exist; give the folder of a trained dictionary."
@@ -140,7 +146,7 @@ def verify(path: str | Path) -> dict[str, Any]:
     dictionary = load(folder)
     golden = artefact.read_tensors(folder / GOLDEN)
     x = golden["x"]
-    stored = Codes(golden["row"], golden["latent"], golden["value"], (len(x), dictionary.W_dec.shape[0]))
+    stored = Codes(golden["row"], golden["latent"], golden["value"], (len(x), dictionary.d_sae))
     found = dictionary.encode_sparse(x)
     then, now = stored.dense(), found.dense()
     flipped = (then != 0) != (now != 0)
@@ -175,9 +181,11 @@ def verify(path: str | Path) -> dict[str, Any]:
 
 def near_threshold(dictionary: Dictionary, x: Tensor) -> Tensor:
     """[n, d_sae]: pairs so near the border of the support that rounding may put them on either side."""
-    if x.shape[-1] != dictionary.W_enc.shape[0]:
-        raise BadInput(f"golden inputs have width {x.shape[-1]}, the dictionary d_in={dictionary.W_enc.shape[0]}.")
-    u = dictionary.centred(x) @ dictionary.W_enc
+    if x.shape[-1] != dictionary.d_in:
+        raise BadInput(f"golden inputs have width {x.shape[-1]}, the dictionary d_in={dictionary.d_in}.")
+    if isinstance(dictionary, WholeRows):  # it has no `select`
+        return dictionary.undecided(x, TOLERANCE)
+    u = dictionary.pre_activations(x)
     p = dictionary.params_at()
     selection = dictionary.select(p, training=False)
     if isinstance(selection, Above):

@@ -57,7 +57,7 @@ class Relu(Dictionary):
 
     @property
     def pre_bias(self) -> str | None:
-        return "b_dec" if self.unit_norm else None
+        return super().pre_bias if self.unit_norm else None
 
     @property
     def unit_norm(self) -> bool:

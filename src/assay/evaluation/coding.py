@@ -16,7 +16,7 @@ DENSE_ELEMENTS = 1 << 24  # of a dense code of a dictionary that has no sparse o
 
 def device_of(dictionary: Any, fallback: torch.device) -> torch.device:
     """Where the dictionary's numbers live."""
-    weights = getattr(dictionary, "W_dec", None)
+    weights = getattr(dictionary, "b_dec", getattr(dictionary, "W_dec", None))
     return weights.device if isinstance(weights, Tensor) else fallback
 
 

@@ -8,6 +8,7 @@ is 0 either way); signed keys are |u + key_bias|.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -21,11 +22,12 @@ class Above:
 
 @dataclass(frozen=True)
 class Top:
-    """The k pairs of largest key in each row."""
+    """The k pairs of largest key in each row; scope: of all latents together, or of each block of a wiring."""
 
     k: int
     key_bias: Tensor | None = None
     signed: bool = False
+    scope: Literal["all", "block"] = "all"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class BatchTop:
     k: int
     key_bias: Tensor | None = None
     signed: bool = False
+    scope: Literal["all", "block"] = "all"
 
 
 Selection = Above | Top | BatchTop

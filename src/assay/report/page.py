@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assay.core.artefact import atomic_write
-from assay.report import sections, tables
+from assay.report import sections, study, tables
 from assay.report.canvas import Look, Picture, key, looks
 from assay.report.findings import Finding, count, findings, lede
 from assay.report.markup import Html, escape, join, listing, paragraph, tag
@@ -39,7 +39,9 @@ def render(saved: Saved, title: str | None, drawn: list[Picture]) -> str:
     """The page as text; every picture made for it is appended to `drawn`."""
     appearance = looks(saved.arm_order(), saved.roles)
     found = findings(saved)
+    asked = study.section(saved, appearance, drawn)
     parts = [
+        *([("study", "The study", asked)] if asked is not None else []),
         ("fidelity", "Sparsity against fidelity", sections.pareto(saved, appearance, drawn)),
         ("bias", "Shrinkage", sections.gamma(saved, appearance, drawn)),
         ("verdicts", "Verdicts", sections.verdicts(saved, appearance)),

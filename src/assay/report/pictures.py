@@ -75,9 +75,9 @@ def against_l0(
             _one(ax, curve, looks[curve.arm], palette)
         xs = [x for c in drawn for x in c.x]
         ax.set_xlim(min(xs) / 1.18, max(xs) * 1.18)
-        _plain_log(ax.xaxis, ax.get_xlim())
+        plain_log(ax.xaxis, ax.get_xlim())
         if log:
-            _plain_log(ax.yaxis, (low, high))
+            plain_log(ax.yaxis, (low, high))
         else:
             ax.yaxis.set_major_locator(MaxNLocator(6))
         ax.grid(axis="y", linewidth=0.6)
@@ -180,7 +180,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return [place - over for place in places]
 
 
-def _plain_log(axis: Axis, limits: tuple[float, float]) -> None:
+def plain_log(axis: Axis, limits: tuple[float, float]) -> None:
     """Ticks of a log axis as plain numbers: at 1, 2, 5 while the range is short, at decades where it is long."""
     decades = math.log10(limits[1] / limits[0])
     subs = (1, 2, 5) if decades < 2.6 else (1, 3) if decades < 4 else (1,)
@@ -265,7 +265,7 @@ def along_training(
             if name == "fvu" and low > 0 and high / low > 6:
                 ax.set_yscale("log")
                 ax.set_ylim(low / 1.1, high * 1.1)
-                _plain_log(ax.yaxis, (low, high))
+                plain_log(ax.yaxis, (low, high))
             else:
                 ax.set_ylim(low - pad, high + pad)
         ax.grid(axis="y", linewidth=0.6)

@@ -62,6 +62,20 @@ _METRICS = (
         "short (shrinkage), 1 is unbiased.",
         3,
     ),
+    Metric(
+        "gamma_latent",
+        "γ latent by latent",
+        "Σ f²‖d‖² / Σ f d·(x − x̂ + f d), summed over latents and the tokens where each fires: below 1 a latent writes less "
+        "than what the others leave for it.",
+        3,
+    ),
+    Metric(
+        "gamma_first_version",
+        "γ, first version (wrong)",
+        "√(E‖x̂‖² / (E‖x‖² − E‖x − x̂‖²)), the formula of the Gated paper's first version; it is wrong, and stands here so that "
+        "numbers made with it can be recognised.",
+        3,
+    ),
     Metric("cosine", "cosine", "Mean cosine between an activation and its reconstruction.", 4),
     Metric("norm_ratio", "norm ratio", "Norm of the reconstruction over the norm of the activation.", 3),
     Metric("dead", "dead", "Share of latents that never fired on the evaluation tokens.", "percent"),

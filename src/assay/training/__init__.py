@@ -2,6 +2,7 @@
 
 train(config, stream, out, site=..., options=TrainConfig(...)) -> Dictionary
 sweep([Plan(name, config, options), ...], stream, out, site=...) -> [Dictionary, ...]
+calibrate(dictionary, held_out, l0=32) -> Dictionary                  top-k to JumpReLU
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any
 
 from assay.activations import Stream
 from assay.dictionaries import Dictionary
+from assay.training.calibrate import calibrate
 from assay.training.loop import Interrupted, Plan, scale_of, sweep
 from assay.training.options import TrainConfig
 
-__all__ = ["Interrupted", "Plan", "TrainConfig", "scale_of", "sweep", "train"]
+__all__ = ["Interrupted", "Plan", "TrainConfig", "calibrate", "scale_of", "sweep", "train"]
 
 
 def train(

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.activations import Stream
+from assay.activations import Stream, each, together
 from assay.core import artefact, provenance
 from assay.core.config import to_json
 from assay.core.errors import AssayError, BadInput, BadOption, NotFound
 from assay.core.progress import Bar, progress
 from assay.core.randomness import torch_rng
 from assay.dictionaries import GRADIENT, Dictionary, build, class_of, load, save
+from assay.dictionaries.wiring import along
 from assay.training import checkpoint
 from assay.training.member import Member
 from assay.training.options import TrainConfig
@@ -73,7 +74,7 @@ def sweep(
 ) -> list[Dictionary]:
     """Make every plan's dictionary from one stream, each in `out / plan.name`; returns them in raw space.
 
-    site: the activations that are read; target: those predicted, the same when not given. facts: what provenance should say of
+    site: the activations that are read; target: those predicted, the same when not given; several are written with commas. facts: what provenance should say of
     model and text. Raises BadOption when `out` holds another run, BadInput on unusable activations.
     """
     _check(plans)
@@ -132,6 +133,11 @@ def _check(plans: list[Plan]) -> None:
         raise BadOption(
             f'Two dictionaries of this run are both "{twice}"; leave one out or give them different options.'
         )
+    for plan in plans:
+        if plan.options.init_resample and plan.init_from is None:
+            raise BadOption(
+                "--init-resample revives latents of a dictionary that is given by --init; give both or neither."
+            )
     shared = (
         "n_tokens",
         "batch_size",
@@ -194,19 +200,21 @@ class _Maker:
         self.stream, self.site, self.target, self.options = stream, site, target, options
         x, y = self.raw(stream.sample(SAMPLE, "init"))
         self.n_sample = len(x)
-        self.scale = scale_of(x, options.scale), scale_of(y, options.scale)
-        self.sample = x / self.scale[0], y / self.scale[1]
+        widths = [[stream.width(single) for single in each(name)] for name in (site, target or site)]
+        self.scale = scales_of(x, widths[0], options.scale), scales_of(y, widths[1], options.scale)
+        self.divisors = [along(c, w).float() for c, w in zip(self.scale, widths, strict=True)]
+        self.sample = x / self.divisors[0], y / self.divisors[1]
         self.variance = float(self.sample[1].double().var(0, correction=0).sum())
         self.fits: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
 
     def raw(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        x = batch[self.site].float()
-        return x, (x if self.target is None else batch[self.target].float())
+        x = together(batch, self.site).float()
+        return x, (x if self.target is None else together(batch, self.target).float())
 
     def scaled(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         x, y = self.raw(batch)
-        x = (x / self.scale[0]).to(self.options.device)
-        return x, (x if self.target is None else (y / self.scale[1]).to(self.options.device))
+        x = (x / self.divisors[0]).to(self.options.device)
+        return x, (x if self.target is None else (y / self.divisors[1]).to(self.options.device))
 
     def member(self, plan: Plan) -> Member:
         if plan.config.d_in != self.sample[0].shape[1]:
@@ -217,17 +225,22 @@ class _Maker:
         dictionary.scale = self.scale
         if plan.init_from is not None:
             self.adopt(dictionary, plan.init_from)
-        return Member(plan.name, dictionary, plan.options, self.variance)
+        member = Member(plan.name, dictionary, plan.options, self.variance)
+        if plan.options.init_resample:
+            member.revive(*(part.to(plan.options.device) for part in self.sample))
+        return member
 
     def adopt(self, dictionary: Dictionary, path: Path) -> None:
         """Start from an existing dictionary: its raw-space export, unfolded with this run's scale."""
         old = load(path)
-        if old.arch != dictionary.arch or old.W_enc.shape != dictionary.W_enc.shape or old.d_out != dictionary.d_out:
+        was, now = [(d.arch, d.d_in, d.d_sae, d.d_out) for d in (old, dictionary)]
+        if was != now or old.blocks != dictionary.blocks:
             raise BadOption(
-                f"--init {path} is a {old.arch} dictionary of {tuple(old.W_enc.shape)}; this run makes a {dictionary.arch} "
-                f"of {tuple(dictionary.W_enc.shape)}. Give the same --arch and --d-sae."
+                f"--init {path} is a {was[0]} dictionary of {was[1:]} (d_in, d_sae, d_out); this run makes a {now[0]} of "
+                f"{now[1:]}. Give the same --arch and --d-sae."
             )
-        if (old.pre_bias, old.unit_norm) != (dictionary.pre_bias, dictionary.unit_norm):
+        forms = [(d.pre_bias, d.unit_norm, set(d.state_dict())) for d in (old, dictionary)]
+        if forms[0] != forms[1]:
             raise BadOption(
                 f"--init {path} is another form of {old.arch} ({old.config}); give the options of that form."
             )
@@ -254,6 +267,12 @@ class _Maker:
         state, cost = self.fits[key]
         dictionary.load_state_dict(state)
         return dictionary, cost
+
+
+def scales_of(x: Tensor, widths: list[int], convention: str) -> float | list[float]:
+    """`scale_of` each site in the columns of x [n, sum of widths]; a single number for a single site."""
+    found = [scale_of(part, convention) for part in x.split(widths, dim=1)]
+    return found[0] if len(found) == 1 else found
 
 
 def scale_of(x: Tensor, convention: str) -> float:

@@ -13,6 +13,7 @@ from assay import kernels
 from assay.core.errors import BadInput
 from assay.core.randomness import torch_rng
 from assay.dictionaries import Dictionary
+from assay.dictionaries.wiring import width
 from assay.training.auxk import add_auxk
 from assay.training.options import TrainConfig
 from assay.training.resample import resample
@@ -30,18 +31,21 @@ class Member:
     def __init__(self, name: str, dictionary: Dictionary, options: TrainConfig, variance: float) -> None:
         self.name = name
         self.dictionary = dictionary.to(options.device)
+        dictionary.n_steps = options.n_steps
         self.options = options
         self.variance = variance  # summed variance of the targets in the initial sample
         self.kernel = kernels.implementation(options.kernels)
         self.params = trainable(dictionary)
         self.first = {n: torch.zeros_like(p) for n, p in self.params.items()}
         self.second = {n: torch.zeros_like(p) for n, p in self.params.items()}
-        self.silent_tokens = torch.zeros(dictionary.W_dec.shape[0], dtype=torch.int64, device=options.device)
-        self.n_support = options.batch_size * dictionary.W_dec.shape[0]  # unknown before the first step: take all
+        self.silent_tokens = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=options.device)
+        self.n_support = options.batch_size * dictionary.d_sae  # unknown before the first step: take all
         self.last_resample: int | None = None
         self.seconds = 0.0
         self.flops = 0
         self.window = Window(dictionary.d_out)
+        self.start = {name: getattr(dictionary, name).detach().clone() for name in dictionary.vectors}
+        self.last_x: Tensor | None = None
 
     @torch.no_grad()
     def step(self, t: int, x: Tensor, y: Tensor) -> None:
@@ -72,7 +76,7 @@ class Member:
             beta2=options.beta2,
             eps=EPS,
             clip=options.clip,
-            unit_rows=("W_dec",) if dictionary.unit_norm and "W_dec" in self.params else (),
+            unit_rows=tuple(d for _, d in dictionary.matrix_names if dictionary.unit_norm and d in self.params),
         )
         if not math.isfinite(norm):  # the loss can be finite while its gradient overflows
             raise BadInput(
@@ -80,12 +84,14 @@ class Member:
                 "is whole. Lower --lr, or look at the size of the activations and --scale."
             )
         dictionary.constrain()
+        self.last_x = x
         dictionary.observe(done.f, t)
         self.n_support = done.n_support
         self.silent_tokens += len(x)
         self.silent_tokens[done.f.latent] = 0
-        d_in, (d_sae, d_out) = x.shape[1], dictionary.W_dec.shape
-        self.flops += 2 * len(x) * d_in * d_sae + 2 * done.n_support * (2 * d_out + d_in) * len(dictionary.recon)
+        for (d_in, d_sae, d_out), share in ((b.shape, width(b.latents) / dictionary.d_sae) for b in dictionary.blocks):
+            pairs = int(done.n_support * share)
+            self.flops += 2 * len(x) * d_in * d_sae + 2 * pairs * (2 * d_out + d_in) * len(dictionary.recon)
         self.window.add(y, done.x_hat, len(done.f), done.terms, done.loss)
         self.seconds += time.perf_counter() - started
 
@@ -106,6 +112,18 @@ class Member:
             self.last_resample = t
         return dead.numel()
 
+    @torch.no_grad()
+    def revive(self, x: Tensor, y: Tensor) -> int:
+        """Before the first step: latents silent on all of this sample count as dead, so that AuxK reaches them at once, and
+        are resampled where the architecture resamples. Returns how many."""
+        fired = torch.zeros_like(self.silent_tokens, dtype=torch.bool)
+        for part in x.split(self.options.batch_size):
+            fired[self.dictionary.encode_sparse(part, training=True).latent] = True
+        self.silent_tokens[~fired] = self.options.dead_tokens
+        if self.dictionary.dead_latents == "resample":
+            return self.resample(0, x, y)
+        return int((~fired).sum())
+
     def report(self, t: int) -> dict[str, Any]:
         """The statistics since the last report, as a line of log.jsonl; starts a new window."""
         line = {
@@ -114,7 +132,10 @@ class Member:
             **self.window.summary(),
             "dead_frac": self.dead().numel() / self.silent_tokens.numel(),
             "lr": learning_rate(self.options, t - 1, self.last_resample),
+            **({} if self.last_x is None else self.dictionary.diagnose(self.last_x, self.start)),
         }
+        if t < self.options.n_steps:
+            line.pop("warning", None)
         self.window = Window(self.dictionary.d_out)
         return line
 
@@ -131,7 +152,7 @@ class Member:
             "variance": self.variance,
             "seconds": self.seconds,
             "flops": self.flops,
-            "scale": list(self.dictionary.scale),
+            "scale": list(self.dictionary.scale),  # each a number, or one a site
             "window": self.window.numbers(),
         }
         return tensors, numbers

@@ -33,6 +33,8 @@ class TrainConfig:
     """Training space: x / C with E x_j^2 = 1 (rms1), E ||x||^2 = 1 (norm1), or C = 1 (none). Penalty weights belong to it."""
     resample_at: tuple[float, ...] = (0.2, 0.4, 0.6)
     """Moments of the run at which dead latents of relu and gated are given new directions; empty for never."""
+    init_resample: bool = False
+    """With --init: latents that never fire on a sample of the new data count as dead from the start, and are revived."""
     dead_after: int | None = None
     """Tokens without firing after which a latent counts as dead; 10M, or a tenth of the run where that is less."""
     seed: int = 0

@@ -38,21 +38,32 @@ def resample(
     odds = losses.double().pow(2).cpu()
     odds = odds if float(odds.sum()) > 0 else torch.ones_like(odds)
     drawn = torch.multinomial(odds, dead.numel(), replacement=True, generator=rng).to(x.device)
-    living = torch.ones(dictionary.W_dec.shape[0], dtype=torch.bool, device=x.device)
+    living = torch.ones(dictionary.d_sae, dtype=torch.bool, device=x.device)
     living[dead] = False
-    some = bool(living.any())
-    enc_length = dictionary.W_enc[:, living].norm(dim=0).mean() if some else torch.ones((), device=x.device)
-    dec_length = dictionary.W_dec[living].norm(dim=1).mean() if some else torch.ones((), device=x.device)
-    read = unit(dictionary.centred(x[drawn]))
-    write = unit(y[drawn] - dictionary.b_dec)
-    dictionary.W_enc[:, dead] = (0.2 * enc_length * read).t()
-    dictionary.W_dec[dead] = write * (1.0 if dictionary.unit_norm else dec_length)
+    read_from, write_to = dictionary.centred(x[drawn]), y[drawn] - dictionary.b_dec
+    for (enc, dec), (block, W_enc, W_dec) in zip(dictionary.matrix_names, dictionary.wired, strict=True):
+        mine = (dead >= block.latents.start) & (dead < block.latents.stop)
+        ids, alive = dead[mine] - block.latents.start, living[block.latents]
+        some = bool(alive.any())
+        enc_length = W_enc[:, alive].norm(dim=0).mean() if some else torch.ones((), device=x.device)
+        dec_length = W_dec[alive].norm(dim=1).mean() if some else torch.ones((), device=x.device)
+        W_enc[:, ids] = (0.2 * enc_length * unit(read_from[mine][:, block.reads])).t()
+        W_dec[ids] = unit(write_to[mine][:, block.writes]) * (1.0 if dictionary.unit_norm else dec_length)
+        for moment in moments:
+            if enc in moment:
+                moment[enc][:, ids] = 0.0
+            if dec in moment:
+                moment[dec][ids] = 0.0
+    for name in dictionary.extra_encoders:
+        dictionary.get_parameter(name)[:, dead] = dictionary.W_enc[:, dead]
+        for moment in moments:
+            if name in moment:
+                moment[name][:, dead] = 0.0
     for name in dictionary.vectors:
         dictionary.get_parameter(name)[dead] = 0.0
-    for moment in moments:
-        moment["W_enc"][:, dead] = 0.0
-        for name in ("W_dec", *dictionary.vectors):
-            moment[name][dead] = 0.0
+        for moment in moments:
+            if name in moment:
+                moment[name][dead] = 0.0
 
 
 def unit(rows: Tensor) -> Tensor:

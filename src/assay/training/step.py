@@ -88,36 +88,34 @@ def sparse(
     criterion: Criterion | None = None,
 ) -> Step:
     """Loss and gradients on the active support, with the five kernels of `kernel`; criterion as in `dense`."""
-    W_enc, W_dec, b_dec = dictionary.W_enc, dictionary.W_dec, dictionary.b_dec
-    n_rows, n_latents = x.shape[0], W_dec.shape[0]
+    n_rows, n_latents = x.shape[0], dictionary.d_sae
     centred = dictionary.centred(x)
-    support = kernel.encode_select(
-        centred, W_enc, dictionary.select(dictionary.params_at(progress=progress), training=True)
-    )
+    wired, names = dictionary.wired, dictionary.matrix_names
+    support = dictionary.support(x, training=True, progress=progress, kernel=kernel)
 
+    latent = support.latent
     u = support.value.clone().requires_grad_()
-    gathered = dictionary.params_at(support.latent, progress)
+    gathered = dictionary.params_at(latent, progress)
     leaves = {n: v.clone().requires_grad_() for n, v in vars(gathered).items() if isinstance(v, Tensor)}
     with torch.enable_grad():
         codes, penalties = dictionary.pairs(u, SimpleNamespace(**{**vars(gathered), **leaves}))
 
     params = trainable(dictionary)
-    grads = {name: torch.zeros_like(p) for name, p in params.items() if name not in ("W_enc", "W_dec")}
-    d_W_dec: Tensor | None = None
+    matrices = {name for pair in names for name in pair}
+    grads = {name: torch.zeros_like(p) for name, p in params.items() if name not in matrices}
     terms: dict[str, float] = {}
     outputs: list[Tensor] = []
     cotangents: list[Tensor] = []
     x_hat = y
     external = 0.0
     for term, (code, decoder, *prefix) in dictionary.recon.items():
-        here = support
-        output = codes[code]
+        here, output = support, codes[code]
         if prefix:  # only the latents below m
-            inside = support.latent < prefix[0]
-            here = Codes(support.row[inside], support.latent[inside], support.value[inside], support.shape)
-            output = output[inside]
-        f = here.with_values(output.detach())
-        guess = kernel.decode(f, W_dec) + b_dec
+            here, inside = support.below(prefix[0])
+            with torch.enable_grad():
+                output = output[inside]
+        f = here.split(output.detach())
+        guess = dictionary.written([kernel.decode(p, W_dec) for p, (_, _, W_dec) in zip(f, wired, strict=True)])
         if dictionary.skip:
             guess = guess + x @ dictionary.W_skip
         error = guess - y
@@ -129,20 +127,19 @@ def sparse(
                 external, pulled = criterion(guess)
                 g = g + pulled
         outputs.append(output)
-        cotangents.append(kernel.cotangent(here, g, W_dec))
+        reached = [kernel.cotangent(p, g[:, b.writes], W_dec) for p, (b, _, W_dec) in zip(f, wired, strict=True)]
+        cotangents.append(reached[0] if len(reached) == 1 else torch.cat(reached))
         if decoder == LIVE:
-            if "W_dec" in params:
-                part = kernel.accumulate(f, g)
-                d_W_dec = part if d_W_dec is None else d_W_dec + part
+            for (_, name), p, (block, _, _) in zip(names, f, wired, strict=True):
+                if name in params:
+                    _add(grads, name, kernel.accumulate(p, g[:, block.writes]))
             if "b_dec" in grads:
                 grads["b_dec"] += g.sum(0)
             if "W_skip" in grads:
                 grads["W_skip"] += x.t() @ g
     with torch.enable_grad():
         for term, penalty in penalties.items():
-            omega = (
-                torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, support.latent, penalty) / n_rows
-            )
+            omega = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, latent, penalty) / n_rows
             value = dictionary.reduce.get(term, torch.sum)(omega)
             terms[term] = float(value.detach())
             outputs.append(value)
@@ -153,28 +150,40 @@ def sparse(
 
     c = torch.zeros_like(u) if found[0] is None else found[0]
     by_latent = {
-        name: torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, support.latent, grad)
+        name: torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, latent, grad)
         for name, grad in zip(leaves, found[1:], strict=True)
         if grad is not None
     }
     for name, grad in by_latent.items():
         if name in grads:
             grads[name] += grad
-    if "W_dec" in params:
-        d_W_dec = torch.zeros_like(W_dec) if d_W_dec is None else d_W_dec
-        if "dec_norm" in by_latent:
-            d_W_dec += by_latent["dec_norm"][:, None] * W_dec / W_dec.norm(dim=1, keepdim=True)
-        grads["W_dec"] = d_W_dec
-    if "W_enc" in params:
-        grads["W_enc"] = kernel.accumulate(support.with_values(c), centred).t()
-    if dictionary.pre_bias is not None and dictionary.pre_bias in grads:
-        summed = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, support.latent, c)
-        grads[dictionary.pre_bias] -= W_enc @ summed
+    summed = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, latent, c)
+    for (enc, dec), p, (block, W_enc, W_dec) in zip(names, support.split(c), wired, strict=True):
+        if dec in params:
+            if "dec_norm" in by_latent:
+                _add(grads, dec, _through_norms(dictionary, W_dec, by_latent["dec_norm"][block.latents]))
+            elif dec not in grads:
+                grads[dec] = torch.zeros_like(W_dec)
+        if enc in params:
+            grads[enc] = kernel.accumulate(p, centred[:, block.reads]).t()
+        if dictionary.pre_bias in grads:
+            grads[dictionary.pre_bias][block.reads] -= W_enc @ summed[block.latents]
     loss = sum(weights[term] * value for term, value in terms.items()) + external
     if criterion is not None:
         terms["external"] = external
-    main = support.with_values(codes[dictionary.main_code].detach()).nonzero()
+    main = support.joined(codes[dictionary.main_code].detach()).nonzero()
     return Step(terms, loss, {name: grads[name] for name in params}, main, x_hat, len(support))
+
+
+def _add(grads: dict[str, Tensor], name: str, more: Tensor) -> None:
+    grads[name] = grads[name] + more if name in grads else more
+
+
+def _through_norms(dictionary: Dictionary, W_dec: Tensor, cotangent: Tensor) -> Tensor:
+    """The gradient that reaches a block's decoder rows through their norms."""
+    with torch.enable_grad():
+        rows = W_dec.detach().requires_grad_()
+        return torch.autograd.grad(dictionary.row_norms(rows), rows, cotangent)[0]
 
 
 def step(
@@ -188,6 +197,6 @@ def step(
     criterion: Criterion | None = None,
 ) -> Step:
     """The dense path when the last step's support was large, else the sparse one. The choice never depends on time."""
-    if dictionary.step == DENSE or last_support > DENSE_ABOVE * x.shape[0] * dictionary.W_dec.shape[0]:
+    if dictionary.step == DENSE or last_support > DENSE_ABOVE * x.shape[0] * dictionary.d_sae:
         return dense(dictionary, x, y, weights, progress, criterion)
     return sparse(dictionary, x, y, weights, progress, kernel, criterion)

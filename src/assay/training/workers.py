@@ -26,7 +26,7 @@ Apply = Callable[[Callable[[Member], None]], None]
 def workers(members: Sequence[Member]) -> Generator[Apply]:
     """Yield `apply(fn)`, which calls fn on every member and returns when all are done; the first exception is raised."""
     threads = torch.get_num_threads()
-    largest = max(m.options.batch_size * m.dictionary.W_enc.numel() for m in members)
+    largest = max(m.options.batch_size * m.dictionary.d_in * m.dictionary.d_sae for m in members)
     n_workers = min(threads, len(members)) if members[0].options.device == "cpu" else 1
     inside = 1 if largest < SMALL else max(1, threads // n_workers)
     torch.set_num_threads(inside)
