@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from assay.dictionaries.files import CONFIG
 from assay.interop import open as open_dictionary
 from assay.training import TrainConfig
 
-CONTROLS = ("pca", "raw", "random")
+CONTROLS = ("pca", "raw", "random", "soft_frozen", "frozen_encoder", "shuffled")
 
 
 def set_threads(threads: int | None) -> None:
@@ -142,7 +143,7 @@ def dictionary_folders(paths: Iterable[Path]) -> list[Path]:
 def entries(paths: Iterable[Path], baselines: tuple[str, ...]) -> list[Any]:
     """Dictionaries as entries of an evaluation: the arm is the architecture.
 
-    Arms named in `baselines` are baselines and pca, raw and random are controls; where no arm is a baseline, the controls are.
+    Arms named in `baselines` are baselines, those of CONTROLS are controls; where no arm is a baseline, the controls are.
     """
     from assay.evaluation import Entry
 
@@ -159,8 +160,10 @@ def entries(paths: Iterable[Path], baselines: tuple[str, ...]) -> list[Any]:
 
 def arm_of(dictionary: Any) -> str:
     """The arm's name: the architecture, with the variant where a file has several."""
-    variant = getattr(dictionary.config, "decoder_norm", "unit")
-    return dictionary.arch if variant == "unit" else f"{dictionary.arch}-{variant}"
+    usual = {f.name: f.default for f in dataclasses.fields(dictionary.config)}
+    words = [str(getattr(dictionary.config, name)) for name in ("wiring", "decoder_norm") if name in usual]
+    norms = [str(usual[name]) for name in ("wiring", "decoder_norm") if name in usual]
+    return "-".join([dictionary.arch, *(word for word, norm in zip(words, norms, strict=True) if word != norm)])
 
 
 def _seed_of(dictionary: Any) -> int:

@@ -80,6 +80,15 @@ def site_of(entries: Sequence[Entry], site: str | None, canonical: Any) -> str:
     return canonical(site)
 
 
+def target_of(entries: Sequence[Entry], site: str, canonical: Any) -> str:
+    """The one site that all predict: `site`, unless they are transcoders. Raises `BadInput` where they differ."""
+    found = {canonical(str(provenance(entry.dictionary).get("target") or site)): entry.arm for entry in entries}
+    if len(found) > 1:
+        named = " and ".join(f"{target} (arm {arm})" for target, arm in found.items())
+        raise BadInput(f"These dictionaries predict different sites: {named}; evaluate those of one target at a time.")
+    return next(iter(found))
+
+
 def width(entries: Sequence[Entry], readings: Readings, place: str) -> None:
     """Raises `BadInput` where a dictionary reads another width than the site has."""
     for entry in entries:
@@ -89,6 +98,12 @@ def width(entries: Sequence[Entry], readings: Readings, place: str) -> None:
             raise BadInput(
                 f"x has last axis {readings.width} at {place}, this dictionary of arm {entry.arm} was trained on "
                 f"d_in={d_in}{origin(entry.dictionary)}; give it activations of its own site and model."
+            )
+        d_out = getattr(entry.dictionary, "d_out", None)
+        if isinstance(d_out, int) and d_out != readings.width_out:
+            raise BadInput(
+                f"A dictionary of arm {entry.arm} predicts vectors of width {d_out}, {readings.target} has width "
+                f"{readings.width_out}; it was trained for another target{origin(entry.dictionary)}."
             )
 
 
@@ -129,7 +144,7 @@ def fresh(entries: Sequence[Entry], readings: Readings, allow_train: bool) -> li
 
 def finite(reading: Reading, readings: Readings) -> None:
     """Raises `BadInput` with the origin of the first activation that is NaN or infinite."""
-    bad = ~torch.isfinite(reading.x).all(1)
+    bad = ~(torch.isfinite(reading.x).all(1) & torch.isfinite(reading.y).all(1))
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         document = readings.table.documents[int(reading.document[row])]
@@ -143,7 +158,7 @@ def varied(spread: Tensor, readings: Readings) -> None:
     """Raises `BadInput` where a site carries the same vector at every token: there is no variance to explain."""
     if float(spread.sum()) == 0:
         raise BadInput(
-            f"The activations at {readings.site} are the same for every token; there is nothing to explain. "
+            f"The activations at {readings.target} are the same for every token; there is nothing to explain. "
             "Choose another site."
         )
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from assay.evaluation.examples import DEFAULT_SHOWING, Showing, examples, histog
 from assay.evaluation.losses import Speaker
 from assay.evaluation.measurement import JUDGED, Measurement, declared
 from assay.evaluation.passing import Pass
-from assay.evaluation.readings import TEST, VALIDATION, Live, Readings, Splitting, Stored, splitting
+from assay.evaluation.readings import TEST, VALIDATION, Live, Readings, Splitting, Stored, named, splitting
 from assay.metrics.ratio import Mean
 
 MASKS = (
@@ -83,7 +84,8 @@ def evaluate(
         artefact.refuse_existing(Path(out))
     readings = _open(entries, model, site, documents, store, splitting(split), context, batch_tokens)
     name = readings.model_name or str(getattr(model, "name", ""))
-    place = f"{readings.site} of {name}" if name else readings.site
+    where = readings.site if readings.target == readings.site else f"{readings.site} -> {readings.target}"
+    place = f"{where} of {name}" if name else where
     checks.width(entries, readings, place)
     readings.require_both_sides()
     alarms = [
@@ -95,13 +97,22 @@ def evaluate(
     no_language = checks.no_language(model, store, language)
 
     means = _means(readings, quiet)
-    speaker = None if no_language else Speaker(model, readings.site, means[VALIDATION])
+    speaker = None if no_language else Speaker(model, readings.site, readings.target, means[VALIDATION])
     measured = Pass(entries, readings, means, speaker, showing)
     measured.all(quiet)
     alarms += measured.alarms(place)
 
-    task = " ".join(part for part in (name, readings.site) if part)
-    result = _judge(measured.measurements, readings, declared(no_language), study, task, seed, resamples, judging)
+    task = " ".join(part for part in (name, where) if part)
+    result = _judge(
+        measured.measurements,
+        readings,
+        declared(no_language, list(readings.target_columns())),
+        study,
+        task,
+        seed,
+        resamples,
+        judging,
+    )
     result.examples = examples(measured.measurements, readings, showing, pieces(getattr(model, "tokenizer", None)))
     result.histogram = histogram(measured.measurements)
     result.run = {
@@ -109,7 +120,7 @@ def evaluate(
         "task": task,
         "model": name or None,
         "model_hash": readings.model_hash,
-        "site": readings.site,
+        "site": where,
         "text": text,
         "context": readings.context,
         "seed": seed,
@@ -149,11 +160,14 @@ def _open(
     if store is None:
         if model is None or documents is None:
             raise BadOption("evaluate needs a model with documents, or a store of activations; neither is complete.")
-        site = checks.site_of(entries, site, model.canonical)
-        return Live(model, site, documents, rule, context=context, batch_tokens=batch_tokens)
+        canonical = partial(named, model)
+        site = checks.site_of(entries, site, canonical)
+        target = checks.target_of(entries, site, canonical)
+        return Live(model, site, documents, rule, target=target, context=context, batch_tokens=batch_tokens)
     if documents is not None:
         raise BadOption("evaluate was given both documents and a store; the store holds its own documents.")
-    return Stored(store, checks.site_of(entries, site, str), rule, batch_tokens=batch_tokens)
+    site = checks.site_of(entries, site, str)
+    return Stored(store, site, rule, target=checks.target_of(entries, site, str), batch_tokens=batch_tokens)
 
 
 def _judge(
@@ -186,14 +200,14 @@ def _judge(
 
 
 def _means(readings: Readings, quiet: bool) -> Tensor:
-    """The mean of x over the kept tokens of either split, float64 [2, d]; checks that they are finite and vary."""
+    """The mean of y over the kept tokens of either split, float64 [2, d_out]; checks that they are finite and vary."""
     sums = (Mean(), Mean())
     with progress(len(readings.chosen), "means", "documents", quiet=quiet) as bar:
         for reading in readings.batches():
             checks.finite(reading, readings)
             side = torch.from_numpy(readings.side)[reading.document]
             for which in (VALIDATION, TEST):
-                sums[which].add(reading.x[(side == which).to(reading.x.device)])
+                sums[which].add(reading.y[(side == which).to(reading.y.device)])
             bar.advance(reading.document.unique().numel())
     for which in (VALIDATION, TEST):
         checks.varied(sums[which].spread, readings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +30,13 @@ JUDGED: dict[str, tuple[Role, ...]] = {
 orthogonal projection such as PCA has gamma 1 whatever it keeps, so that beating it would mean nothing."""
 
 
-def declared(no_language: str | None) -> list[Metric]:
-    """The metrics of an evaluation and their direction; `no_language`: why those that need a loss are null."""
+def declared(no_language: str | None, sites: Sequence[str] = ()) -> list[Metric]:
+    """The metrics of an evaluation and their direction; `no_language`: why those that need a loss are null.
+
+    sites: the single sites that are predicted, where there are several: each has an FVU of its own beside the pooled one.
+    """
     return [
+        *(Metric(name=f"fvu@{single}", better="lower") for single in sites if len(sites) > 1),
         Metric(name="fvu", better="lower"),
         Metric(name="loss_recovered_zero", better="higher", why_null=no_language),
         Metric(name="loss_recovered_mean", better="higher", why_null=no_language),
@@ -55,6 +60,9 @@ class Measurement:
     subject: str
     n_documents: int
     n_contexts: int
+    sites: Mapping[str, slice] = field(
+        default_factory=dict[str, slice]
+    )  # columns of each target where there are several
     ratios: dict[str, Ratio] = field(default_factory=dict)
     firing: tuple[sparsity.Firing, sparsity.Firing] | None = None
     tops: Tops | None = None
@@ -69,9 +77,9 @@ class Measurement:
         return self.ratios.setdefault(metric, Ratio(self.n_documents))
 
     def reconstruct(self, reading: Reading, side: np.ndarray, means: Tensor) -> Tensor:
-        """Encode and decode a reading, add its fidelity and sparsity, return x_hat [n, d].
+        """Encode and decode a reading, add its fidelity and sparsity, return x_hat [n, d_out], which is to be y.
 
-        side [n_documents]: VALIDATION or TEST; means float64 [2, d]: the mean of x on either side.
+        side [n_documents]: VALIDATION or TEST; means float64 [2, d_out]: the mean of y on either side.
         """
         x = reading.x.to(coding.device_of(self.dictionary, reading.x.device))
         codes, seconds = coding.timed_encode(self.dictionary, x)
@@ -81,10 +89,13 @@ class Measurement:
         row_side = torch.from_numpy(side)[reading.document].long()
         x_mean = means[row_side].to(x_hat.device)
         document = reading.document
-        self.ratio("fvu").add(document, fidelity.fvu_terms(reading.x, x_hat, x_mean))
-        self.ratio("gamma").add(document, shrinkage.bias_terms(reading.x, x_hat))
-        self.ratio("cosine").add(document, fidelity.cosine_terms(reading.x, x_hat))
-        self.ratio("norm_ratio").add(document, fidelity.norm_ratio_terms(reading.x, x_hat))
+        self.ratio("fvu").add(document, fidelity.fvu_terms(reading.y, x_hat, x_mean))
+        for single, columns in self.sites.items():
+            terms = fidelity.fvu_terms(reading.y[:, columns], x_hat[:, columns], x_mean[:, columns])
+            self.ratio(f"fvu@{single}").add(document, terms)
+        self.ratio("gamma").add(document, shrinkage.bias_terms(reading.y, x_hat))
+        self.ratio("cosine").add(document, fidelity.cosine_terms(reading.y, x_hat))
+        self.ratio("norm_ratio").add(document, fidelity.norm_ratio_terms(reading.y, x_hat))
         self.ratio("l0").add(document, sparsity.l0_terms(codes.row, codes.value, len(x)))
         if coding.has_training_mode(self.dictionary):
             trained = coding.encode(self.dictionary, x, training=True)

@@ -26,7 +26,8 @@ class Pass:
         self.readings, self.means, self.speaker = readings, means, speaker
         n_contexts = showing.n_contexts if showing.n_latents else 0
         self.measurements = [
-            Measurement(entry, checks.subject_of(entry), readings.n_documents, n_contexts) for entry in entries
+            Measurement(entry, checks.subject_of(entry), readings.n_documents, n_contexts, readings.target_columns())
+            for entry in entries
         ]
         self.splice_check: dict[str, Any] | None = None
         self._losses = torch.zeros(2, 3, dtype=torch.float64)  # side x (clean, zero, mean), summed
@@ -60,10 +61,10 @@ class Pass:
         """Before any splice is believed: x̂ + (x − x̂) must leave the loss unchanged."""
         if not len(clean):
             return None
-        change, tolerance = speaker.largest_change(reading, x_hat, clean), speaker.tolerance(reading.x, x_hat)
+        change, tolerance = speaker.largest_change(reading, x_hat, clean), speaker.tolerance(reading.y, x_hat)
         if not change <= tolerance:
             raise AssertionError(
-                f"Putting x̂ + (x − x̂) in the place of x at {speaker.site} changes a token's loss by {change:.3g} nats "
+                f"Putting x̂ + (x − x̂) in the place of x at {speaker.target} changes a token's loss by {change:.3g} nats "
                 f"(rounding explains {tolerance:.3g}); splicing is broken here, and no loss would mean anything."
             )
         n = int(reading.document.unique().numel())

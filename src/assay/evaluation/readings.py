@@ -6,8 +6,8 @@ be read: a model over whole, never packed, sequences (`Live`), or activations on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.activations import Blocks, Document, Table, half_of, split_of, unpacked
+from assay.activations import Blocks, Document, Table, each, half_of, split_of, together, unpacked
 from assay.core.errors import BadInput, BadOption
 
 VALIDATION, TEST = 0, 1
@@ -25,7 +25,8 @@ VALIDATION, TEST = 0, 1
 class Reading:
     """n kept rows of whole documents, in document order.
 
-    document int64 [n], index into `table.documents`; token_id, position int64 [n]; x float32 [n, d].
+    document int64 [n], index into `table.documents`; token_id, position int64 [n]; x float32 [n, d_in]: what is read;
+    y float32 [n, d_out]: what is predicted, x itself unless the target is another site.
     ids, mask int64 [batch, pos] and keep bool [batch, pos] (`x` are its rows) are None where no model is at hand.
     """
 
@@ -36,6 +37,11 @@ class Reading:
     ids: Tensor | None = None
     mask: Tensor | None = None
     keep: Tensor | None = None
+    y_other: Tensor | None = None
+
+    @property
+    def y(self) -> Tensor:
+        return self.x if self.y_other is None else self.y_other
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,10 @@ class Readings:
     """What `Live` and `Stored` share: which documents there are, and on which side each one falls."""
 
     table: Table
-    site: str
+    site: str  # what is read; several sites are written with commas
+    target: str  # what is predicted: `site`, unless the dictionaries are transcoders
     width: int
+    target_widths: list[int]
     context: int | None = None
     model_name: str = ""
     model_hash: str | None = None
@@ -99,6 +107,10 @@ class Readings:
         kept = self.table.document[~self.table.special]
         return np.bincount(kept[kept >= 0], minlength=len(self.table.documents))
 
+    @property
+    def width_out(self) -> int:
+        return sum(self.target_widths)
+
     def members(self, side: int) -> np.ndarray:
         """Indices of the documents of one side."""
         return np.flatnonzero(self.side == side)
@@ -111,6 +123,12 @@ class Readings:
     def chosen(self) -> np.ndarray:
         """Indices of all documents that are evaluated."""
         return np.flatnonzero(self.side >= 0)
+
+    def target_columns(self) -> dict[str, slice]:
+        """The columns of each single site that is predicted, where there are several; else nothing."""
+        names = each(self.target)
+        ends = np.cumsum(self.target_widths).tolist()
+        return {n: slice(e - w, e) for n, e, w in zip(names, ends, self.target_widths)} if len(names) > 1 else {}
 
     def require_both_sides(self) -> None:
         """Raises `BadInput` where validation or test has no document."""
@@ -176,13 +194,16 @@ class Live(Readings):
         documents: Iterable[Any],
         rule: Splitting,
         *,
+        target: str | None = None,
         context: int | None,
         batch_tokens: int,
     ) -> None:
         super().__init__(rule)
         self.model = model
-        self.site = model.canonical(site)
-        self.width = model.width(self.site)
+        self.site = named(model, site)
+        self.target = named(model, target or site)
+        self.width = sum(map(model.width, each(self.site)))
+        self.target_widths = [model.width(single) for single in each(self.target)]
         wanted = (Document(d.id, d.text) for d in documents if rule.of(d.id) is not None)
         self.blocks: Blocks = unpacked(wanted, model, context=context, quiet=True)
         self.table = self.blocks.table
@@ -236,22 +257,35 @@ class Live(Readings):
 
         for reading in self.sequences(documents):
             assert reading.ids is not None
-            h = read(self.model, reading.ids, reading.mask, [self.site])[self.site]
-            yield with_activations(reading, h)
+            h = read(self.model, reading.ids, reading.mask, singles(self.site, self.target))
+            yield with_activations(reading, h, self.site, self.target)
 
 
-def with_activations(reading: Reading, h: Tensor) -> Reading:
-    """The reading with x taken from h [batch, pos, d] at its kept positions."""
-    x = h[reading.keep].float()
-    return Reading(reading.document, reading.token_id, reading.position, x, reading.ids, reading.mask, reading.keep)
+def named(model: Any, site: str) -> str:
+    """The canonical name of one site, or of several with commas."""
+    return ",".join(model.canonical(single) for single in each(site))
+
+
+def singles(site: str, target: str) -> list[str]:
+    """The single sites that are read or predicted, each once."""
+    return list(dict.fromkeys([*each(site), *each(target)]))
+
+
+def with_activations(reading: Reading, h: Mapping[str, Tensor], site: str, target: str) -> Reading:
+    """The reading with x and y taken from h, {single site: [batch, pos, width]}, at its kept positions."""
+    x = together(h, site)[reading.keep].float()
+    y = None if target == site else together(h, target)[reading.keep].float()
+    return replace(reading, x=x, y_other=y)
 
 
 class Stored(Readings):
     """Activations on disk: rows are grouped by document. There is no model, so no loss can be measured."""
 
-    def __init__(self, store: Any, site: str, rule: Splitting, *, batch_tokens: int) -> None:
+    def __init__(self, store: Any, site: str, rule: Splitting, *, batch_tokens: int, target: str | None = None) -> None:
         super().__init__(rule)
-        self.store, self.site, self.width = store, site, store.width(site)
+        self.store, self.site, self.target = store, site, target or site
+        self.width = sum(map(store.width, each(self.site)))
+        self.target_widths = [store.width(single) for single in each(self.target)]
         self.table = store.table
         self.batch_tokens = batch_tokens
         manifest = getattr(store, "manifest", {})
@@ -276,11 +310,18 @@ class Stored(Readings):
         for packet in packets(self.lengths, wanted, self.batch_tokens, padded=False):
             rows = np.concatenate([kept[starts[d] : starts[d + 1]] for d in packet])
             columns = (self.table.document, self.table.token_id, self.table.position)
-            yield Reading(*(torch.from_numpy(c[rows].astype(np.int64)) for c in columns), x=self._fetch(rows))
+            h = self._fetch(rows)
+            yield Reading(
+                *(torch.from_numpy(c[rows].astype(np.int64)) for c in columns),
+                x=together(h, self.site),
+                y_other=None if self.target == self.site else together(h, self.target),
+            )
 
-    def _fetch(self, rows: np.ndarray) -> Tensor:
-        """x [n, d] of the given rows, from a store or from any source of rows."""
+    def _fetch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """{single site: float32 [n, width]} of the given rows, from a store or from any source of rows."""
+        wanted = singles(self.site, self.target)
         if hasattr(self.store, "gather"):
-            return self.store.gather(self.site, rows).float()
+            return {single: self.store.gather(single, rows).float() for single in wanted}
         ascending, place = np.unique(rows, return_inverse=True)
-        return self.store.fetch(ascending, [self.site])[self.site][torch.from_numpy(place)].float()
+        found = self.store.fetch(ascending, wanted)
+        return {single: found[single][torch.from_numpy(place)].float() for single in wanted}
