@@ -90,7 +90,7 @@ def example(elastic: str) -> Case:
 
 def test_it_is_listed_with_its_first_line_and_its_options(elastic, capsys) -> None:
     assert main(["list", "archs", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["elastic"].startswith('ReLU sparse autoencoder with an elastic net')
+    assert json.loads(capsys.readouterr().out)["elastic"].startswith("ReLU sparse autoencoder with an elastic net")
     with pytest.raises(SystemExit) as stop:
         main(["train", "--arch", "elastic", "--help"])
     assert stop.value.code == 0

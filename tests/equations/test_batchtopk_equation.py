@@ -30,7 +30,7 @@ def pre(p: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
 def batch_top(z: np.ndarray, k: int) -> np.ndarray:
     """The k * B largest positive z of the batch, ties to the lower row, then the lower latent."""
     f = np.zeros_like(z)
-    pairs = sorted(((-z[b, i], b, i) for b in range(len(z)) for i in range(z.shape[1])))
+    pairs = sorted((-z[b, i], b, i) for b in range(len(z)) for i in range(z.shape[1]))
     for key, b, i in pairs[: k * len(z)]:
         f[b, i] = max(-key, 0.0)
     return f
@@ -102,7 +102,10 @@ def test_without_a_threshold_inference_is_refused_in_one_sentence(made, rows, ar
 
 
 def codes_of(values: list[list[float]]) -> Codes:
-    return Codes.of(torch.tensor(values, dtype=torch.float64))
+    """All pairs, those with value 0 too: zeros may fill a batch's quota."""
+    full = torch.tensor(values, dtype=torch.float64)
+    row, latent = torch.ones_like(full).nonzero(as_tuple=True)
+    return Codes(row, latent, full.flatten(), (full.shape[0], full.shape[1]))
 
 
 def test_the_threshold_is_a_running_mean_of_the_smallest_kept_value(made) -> None:

@@ -29,7 +29,9 @@ def arrays(dictionary) -> dict[str, np.ndarray]:
     return {n: p.detach().numpy().astype(np.float64) for n, p in dictionary.named_parameters()}
 
 
-def paper(o, p: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray], np.ndarray]:
+def paper(
+    o, p: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray
+) -> tuple[dict[str, float], dict[str, np.ndarray], np.ndarray]:
     """Terms, gradient of recon + aux + l1_coef * l1 (or of recon alone in section 5.2), and codes."""
     n, F, d = len(x), len(p["b_gate"]), y.shape[1]
     f, v, mag, u, u_mag = (np.zeros((n, F)) for _ in range(5))
@@ -45,7 +47,9 @@ def paper(o, p: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[di
             f[b, i] = max(mag[b, i], 0.0) if u[b, i] + p["b_gate"][i] > 0 else 0.0
 
     def decoded(code):
-        return np.array([[p["b_dec"][j] + sum(code[b, i] * p["W_dec"][i, j] for i in range(F)) for j in range(d)] for b in range(n)])
+        return np.array(
+            [[p["b_dec"][j] + sum(code[b, i] * p["W_dec"][i, j] for i in range(F)) for j in range(d)] for b in range(n)]
+        )
 
     g, h = 2 * (decoded(f) - y) / n, 2 * (decoded(v) - y) / n
     terms = {"recon": ((decoded(f) - y) ** 2).sum() / n}
@@ -178,7 +182,10 @@ def test_combinations_without_meaning_are_refused() -> None:
         ({"b_mag": "tied", "r_mag": "off"}, r"--b-mag is 'tied'; it must be free without r_mag"),
         ({"b_mag": "tied", "tie_encoder": False}, r"--b-mag is 'tied'"),
         ({"train": "rescale_shift", "r_mag": "off"}, r"--train is 'rescale_shift'; it must be all, unless"),
-        ({"tie_encoder": False, "wiring": "crosscoder", "in_sites": (3, 3)}, r"--tie-encoder is False; it must be True"),
+        (
+            {"tie_encoder": False, "wiring": "crosscoder", "in_sites": (3, 3)},
+            r"--tie-encoder is False; it must be True",
+        ),
     ):
         with pytest.raises(BadOption, match=message):
             config(d_in=6, d_sae=12, l1_coef=0.1, **options)

@@ -33,7 +33,9 @@ def arrays(dictionary) -> dict[str, np.ndarray]:
     return {n: p.detach().numpy().astype(np.float64) for n, p in dictionary.named_parameters()}
 
 
-def paper(o, p: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray], np.ndarray]:
+def paper(
+    o, p: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray
+) -> tuple[dict[str, float], dict[str, np.ndarray], np.ndarray]:
     """The terms of the loss, the gradient of their weighted sum, and the codes: one pair (token, latent) at a time."""
     n, F, d = len(x), len(p["b_enc"]), y.shape[1]
     theta = [max(t, 0.0) for t in p["theta"]] if o.theta == "direct" else [math.exp(t) for t in p["log_theta"]]
@@ -45,7 +47,9 @@ def paper(o, p: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[di
             on[b, i] = 1.0 if z[b, i] > theta[i] else 0.0
             f[b, i] = z[b, i] * on[b, i]
             K[b, i] = 1.0 if abs((z[b, i] - theta[i]) / o.eps) < 0.5 else 0.0
-    x_hat = np.array([[p["b_dec"][j] + sum(f[b, i] * p["W_dec"][i, j] for i in range(F)) for j in range(d)] for b in range(n)])
+    x_hat = np.array(
+        [[p["b_dec"][j] + sum(f[b, i] * p["W_dec"][i, j] for i in range(F)) for j in range(d)] for b in range(n)]
+    )
     omega = [sum(on[b, i] for b in range(n)) / n for i in range(F)]
     norm = [math.sqrt(sum(w * w for w in p["W_dec"][i])) for i in range(F)]
     terms = {"recon": ((x_hat - y) ** 2).sum() / n}
@@ -208,7 +212,11 @@ def test_a_threshold_pushed_below_zero_comes_back(made) -> None:
 
 def test_recipes(made) -> None:
     x = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
-    for options, name, start in (({}, "theta", 0.1), ({"theta": "log"}, "log_theta", math.log(0.1)), ({"theta_init": 0.4}, "theta", 0.4)):
+    for options, name, start in (
+        ({}, "theta", 0.1),
+        ({"theta": "log"}, "log_theta", math.log(0.1)),
+        ({"theta_init": 0.4}, "theta", 0.4),
+    ):
         jumprelu = made("jumprelu", l0_coef=0.6, **options).float()
         jumprelu.init(torch.Generator().manual_seed(1), x, x + 2)
         torch.testing.assert_close(jumprelu.get_parameter(name).detach(), torch.full((11,), start))

@@ -122,7 +122,9 @@ def test_prefixes_of_shares_and_sizes(groups, d_sae, prefixes) -> None:
 
 @pytest.mark.parametrize("groups", [(), (0.5, 0.6), (5, 5), (-1, 21), (2.5, 17.5), (0.0, 1.0)])
 def test_groups_that_do_not_add_up_are_refused(groups) -> None:
-    with pytest.raises(BadOption, match=r"--groups is .*shares that sum to 1, or whole numbers that sum to --d-sae 20\."):
+    with pytest.raises(
+        BadOption, match=r"--groups is .*shares that sum to 1, or whole numbers that sum to --d-sae 20\."
+    ):
         config_class("matryoshka")(d_in=6, d_sae=20, k=1, groups=groups)
 
 

@@ -63,13 +63,13 @@ def test_codes(shift, k) -> None:
 @pytest.mark.parametrize("shift", ["none", "split"])
 def test_many_updates_reach_the_least_squares_solution(shift) -> None:
     x = rows(shift)
-    whole, few = made(shift, 5, 20_000), made(shift, 2, 20_000)
+    whole, few = made(shift, 5, 4000), made(shift, 2, 4000)
     H, V = factors(whole), stacked(x, shift)
-    cut = few.encode(x).detach().numpy()
+    found, cut = whole.encode_sparse(x).dense().numpy(), few.encode_sparse(x).dense().numpy()
     for b, v in enumerate(V):
-        np.testing.assert_allclose(whole.encode(x).detach().numpy()[b], nnls(H.T, v)[0], atol=2e-3)
+        np.testing.assert_allclose(found[b], nnls(H.T, v)[0], atol=5e-3)
         on = np.flatnonzero(cut[b])
-        np.testing.assert_allclose(cut[b, on], nnls(H[on].T, v)[0], atol=2e-3)
+        np.testing.assert_allclose(cut[b, on], nnls(H[on].T, v)[0], atol=5e-3)
 
 
 def test_fit_gives_non_negative_factors_of_length_one() -> None:
@@ -84,13 +84,15 @@ def test_fit_gives_non_negative_factors_of_length_one() -> None:
     plain = Nmf(Config(d_in=6, d_sae=5, k=3, batch_size_fit=64)).double()
     plain.fit([x.abs()], rng)
     assert torch.equal(plain.W_dec, plain.W_enc.t())
-    assert float(plain.W_dec.min()) >= 0
+    assert bool((plain.W_dec >= 0).all())
 
 
 def test_signed_data_are_refused_in_one_sentence() -> None:
     x = rows("none")
     x[4, 2] = -0.25
-    sentence = r"nmf reads non-negative activations, but row 4 holds -0\.25; use --shift split, or a site after a ReLU\."
+    sentence = (
+        r"nmf reads non-negative activations, but row 4 holds -0\.25; use --shift split, or a site after a ReLU\."
+    )
     with pytest.raises(BadInput, match=sentence):
         made("none", 2, 3).encode(x)
     with pytest.raises(BadInput, match=sentence):

@@ -34,7 +34,9 @@ def test_the_schedule_of_p(made, progress, p) -> None:
     panneal = made("panneal", lp_coef=0.3, **SCHEDULE)
     panneal.rescale.fill_(1.7)
     assert panneal.schedule(progress)["p"] == pytest.approx(p)
-    assert panneal.schedule(progress)["rescale"] == (1.0 if p == 1.0 else pytest.approx(1.7)), "1 before the first change"
+    assert panneal.schedule(progress)["rescale"] == (1.0 if p == 1.0 else pytest.approx(1.7)), (
+        "1 before the first change"
+    )
 
 
 def test_the_defaults_are_ten_steps_to_a_fifth(made) -> None:
@@ -83,7 +85,9 @@ def test_codes_loss_and_gradients_by_hand(made, rows, progress, p) -> None:
 
 @pytest.mark.parametrize("p", [1.0, 0.6, 0.2])
 def test_the_guard_on_both_sides_of_the_floor(p) -> None:
-    f = torch.tensor([0.0, 1e-30, FLOOR / 2, FLOOR * 0.999, FLOOR * 1.001, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    f = torch.tensor(
+        [0.0, 1e-30, FLOOR / 2, FLOOR * 0.999, FLOOR * 1.001, 0.5, 3.0], dtype=torch.float64, requires_grad=True
+    )
     value = power(f, p)
     (slope,) = torch.autograd.grad(value.sum(), f)
     assert value.tolist() == pytest.approx([paper(v, p) for v in f.tolist()], rel=1e-9)
@@ -129,6 +133,24 @@ def test_rescaling_by_hand_over_a_run(made) -> None:
     assert not math.isclose(multiplier, 1.0, rel_tol=0.05)
 
 
+def test_several_steps_down_between_two_batches(made) -> None:
+    """A run of 6 steps with 10 steps of p: 0 0 0 2 5 8 of them are taken; the last batch before each change decides."""
+    panneal = made("panneal", lp_coef=0.3, anneal_start=0.4, anneal_end=1.0, anneal_steps=10, p_end=0.2)
+    panneal.n_steps = 6
+    rng = np.random.default_rng(1)
+    multiplier, p, f = 1.0, 1.0, np.zeros((1, 1))
+    for t, down in enumerate([0, 0, 0, 2, 5, 8]):
+        now = 1 - 0.08 * down
+        if now != p:
+            multiplier *= sum(paper(v, p) for v in f.flat) / sum(paper(v, now) for v in f.flat)
+            p = now
+        found = panneal.schedule(t / 6)
+        assert found["p"] == pytest.approx(p)
+        assert found["rescale"] == pytest.approx(multiplier, rel=1e-6), t
+        f = random_codes(rng)
+        panneal.observe(Codes.of(torch.from_numpy(f)), t)
+
+
 def test_only_the_last_ten_batches_count(made) -> None:
     panneal = made("panneal", lp_coef=0.3, anneal_start=0.5, anneal_end=1.0, anneal_steps=1, p_end=0.5)
     panneal.n_steps = 40
@@ -168,7 +190,10 @@ def test_the_penalty_is_continuous_in_a_real_run(rows) -> None:
     config = config_class("panneal")(d_in=6, d_sae=11, lp_coef=0.3, **SCHEDULE)
     x = 5 * rows(64, 3).float()
     member = Member(
-        "m", build(config, torch_rng(0, "init"), x), TrainConfig(n_tokens=64 * 30, batch_size=64, lr=1e-12), variance=1.0
+        "m",
+        build(config, torch_rng(0, "init"), x),
+        TrainConfig(n_tokens=64 * 30, batch_size=64, lr=1e-12),
+        variance=1.0,
     )
     penalties, exponents = [], []
     for t in range(30):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from known_dictionaries import D
 
-from assay.activations import TensorSource, each
+from assay.activations import TensorSource, document_id, each
 from assay.core.errors import BadInput
 from assay.evaluation import Entry, evaluate
 from assay.models import Model, read
@@ -81,7 +81,7 @@ def test_rows_without_a_model_know_targets_too(model) -> None:
     x = torch.randn(200, D, generator=rng)
     with torch.no_grad():
         y = model.hf.transformer.h[0].mlp(x[None])[0]
-    names = [f"{i // 10:016x}" for i in range(200)]
+    names = [document_id(f"document {i // 10}") for i in range(200)]
     source = TensorSource({"mlp_in.0": x, "mlp_out.0": y}, documents=names)
     entries = [Entry("mlps", "method", Mlps(model, (0,)), trained_on=frozenset())]
     result = evaluate(entries, store=source, alone=True, quiet=True, resamples=50)

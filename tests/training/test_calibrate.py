@@ -96,7 +96,7 @@ def test_a_latent_that_never_fires_stays_silent(trained, world_of) -> None:
     silent.load_state_dict(trained.state_dict())
     with torch.no_grad():
         silent.b_enc[5] = -1e3
-        silent.b_enc[6] = float(-z_of(trained, held_out)[:, 6].max() + trained.b_enc[6]) + 1e-4  # positive, far below the cut
+        silent.b_enc[6] += 1e-4 - z_of(trained, held_out)[:, 6].max()  # at most 1e-4: positive, far below the cut
     made = calibrate(silent, held_out, per_latent=True, batch_size=50)
     assert not made.encode(held_out)[:, 5:7].any()
     assert float(made.theta[6]) == pytest.approx(1e-4, rel=1e-6)
@@ -116,16 +116,18 @@ def test_the_result_can_be_saved_and_says_where_it_is_from(trained, world_of, tm
     assert made.provenance["calibrated"] == {"arch": trained.arch, "l0": 2.0, "per_latent": False, "rows": 500}
     dictionaries.save(made, tmp_path, golden=2.5 * held_out, provenance=made.provenance)
     loaded = dictionaries.load(tmp_path)
-    torch.testing.assert_close(loaded.encode(2.5 * held_out).double(), 2.5 * made.encode(held_out), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        loaded.encode(2.5 * held_out).double(), 2.5 * made.encode(held_out), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_what_cannot_be_done_is_said(trained, world_of) -> None:
     x = world_of(100, 7).double()
-    with pytest.raises(BadOption, match="--l0 is 41.0; it must be above 0 and at most d_sae=40"):
+    with pytest.raises(BadOption, match=r"--l0 is 41\.0; it must be above 0 and at most d_sae=40"):
         calibrate(trained, x, l0=41.0)
-    with pytest.raises(BadOption, match="--l0 is 2.0; it must be left out"):
+    with pytest.raises(BadOption, match=r"--l0 is 2\.0; it must be left out"):
         calibrate(trained, x, l0=2.0, per_latent=True)
-    with pytest.raises(BadInput, match="An L0 of 39 was asked for, but only .* values a row are positive"):
+    with pytest.raises(BadInput, match=r"An L0 of 39 was asked for, but only .* values a row are positive"):
         calibrate(trained, x, l0=39.0)
     with pytest.raises(BadInput, match="none were given"):
         calibrate(trained, x[:0])

@@ -66,7 +66,7 @@ class Archetypal(Topk):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         d_sae, d_out = self.W_dec.shape
-        del self.W_dec  # the parameter; what is read under this name is below
+        del self._parameters["W_dec"]  # the parameter; what is read under this name is below
         n = config.n_candidates or d_sae
         self.mixing = nn.Parameter(torch.eye(d_sae, n))
         self.relaxation = nn.Parameter(torch.zeros(d_sae, d_out))
@@ -102,7 +102,9 @@ class Archetypal(Topk):
         if not bool(centred.any()):  # no sample was given
             points = torch.randn(self.candidates.shape, generator=rng)
         elif len(y) < n:
-            raise BadInput(f"--n-candidates is {n}, but the sample has {len(y)} rows; give fewer candidates or more text.")
+            raise BadInput(
+                f"--n-candidates is {n}, but the sample has {len(y)} rows; give fewer candidates or more text."
+            )
         else:
             points = centroids(centred, n, whole_number(rng))
         self.candidates.copy_(points)
@@ -115,5 +117,6 @@ def centroids(rows: Tensor, n: int, seed: int) -> Tensor:
     """[n, d]: k-means centroids of rows [m, d]."""
     from sklearn.cluster import MiniBatchKMeans
 
-    found = MiniBatchKMeans(n, batch_size=4096, n_init=1, random_state=seed).fit(rows.double().cpu().numpy())
+    clusters = MiniBatchKMeans(n, batch_size=4096, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
+    found = clusters.fit(rows.double().cpu().numpy())
     return torch.from_numpy(found.cluster_centers_).to(rows)

@@ -43,7 +43,9 @@ class Config(FitConfig):
         if self.d_sae == 0:
             object.__setattr__(self, "d_sae", self.d_in)
         super().__post_init__()
-        require(self.d_sae <= self.d_in, "d_sae", self.d_sae, f"at most d_in={self.d_in}: components are never overcomplete")
+        require(
+            self.d_sae <= self.d_in, "d_sae", self.d_sae, f"at most d_in={self.d_in}: components are never overcomplete"
+        )
         require(self.sample > 1, "sample", self.sample, "at least 2 rows")
         require(self.max_iter > 0, "max_iter", self.max_iter, "positive")
 

@@ -83,12 +83,15 @@ class Kmeans(WholeRows):
         from sklearn.cluster import MiniBatchKMeans
 
         size = self.config.batch_size_fit
-        clusters = MiniBatchKMeans(self.d_sae, batch_size=size, random_state=whole_number(rng), n_init=1)
+        seed = whole_number(rng)
+        clusters = MiniBatchKMeans(self.d_sae, batch_size=size, random_state=seed, n_init=1)  # pyright: ignore[reportArgumentType]
 
         def seen() -> Iterator[Tensor]:
             for number, rows in enumerate(batches(chunks, size, first=3 * self.d_sae)):
                 if number == 0 and len(rows) < self.d_sae:
-                    raise BadInput(f"{len(rows)} rows make no {self.d_sae} clusters; give more rows or a smaller --d-sae.")
+                    raise BadInput(
+                        f"{len(rows)} rows make no {self.d_sae} clusters; give more rows or a smaller --d-sae."
+                    )
                 clusters.partial_fit(rows.numpy())
                 yield rows
 

@@ -59,7 +59,7 @@ class MatchingPursuit(WholeRows):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        del self.W_enc  # the parameter; what is read under this name is below
+        del self._parameters["W_enc"]  # the parameter; what is read under this name is below
 
     @property
     def W_enc(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -36,13 +36,14 @@ class Config(FitConfig):
     """none: x must not be negative; split: its positive and its negative part, side by side."""
     n_updates: int = 50
     """Multiplicative updates of a code, before and again after the k largest are chosen."""
-    batch_size_fit: int = 1024
-    """Rows in one step of the fit."""
+    batch_size_fit: int | None = None
+    """Rows in one step of the fit; d_sae, or 256 where that is more, when not given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.n_updates > 0, "n_updates", self.n_updates, "positive")
-        require(self.batch_size_fit > 0, "batch_size_fit", self.batch_size_fit, "positive")
+        size = self.batch_size_fit
+        require(size is None or size > 0, "batch_size_fit", size, "positive")
 
 
 class Nmf(WholeRows):
@@ -57,7 +58,7 @@ class Nmf(WholeRows):
         if bool((x < 0).any()):
             row = int((x < 0).any(1).nonzero()[0])
             raise BadInput(
-                f"nmf reads non-negative activations, but row {row} holds {float(x[row].min()):.3g}; use --shift split, or a site "
+                f"nmf reads non-negative activations, but row {row} holds {float(x[row].detach().min()):.3g}; use --shift split, or a site "
                 "after a ReLU."
             )
         return x
@@ -91,12 +92,13 @@ class Nmf(WholeRows):
     def fit(self, chunks: Iterable[Tensor], rng: torch.Generator) -> None:
         from sklearn.decomposition import MiniBatchNMF
 
-        size = self.config.batch_size_fit
-        found = MiniBatchNMF(self.d_sae, init="random", batch_size=size, random_state=whole_number(rng))
+        size = self.config.batch_size_fit or max(256, self.d_sae)
+        seed = whole_number(rng)
+        found = MiniBatchNMF(self.d_sae, init="random", batch_size=size, random_state=seed)  # pyright: ignore[reportArgumentType]
         for rows in batches(chunks, size):
             found.partial_fit(self.parts(rows).numpy())
-        H = torch.from_numpy(found.components_)
-        H = H / H.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        components = torch.from_numpy(found.components_)
+        H = components / components.norm(dim=1, keepdim=True).clamp_min(1e-30)
         plus, minus = H[:, : self.d_in], H[:, self.d_in :]
         self.b_dec.zero_()
         self.W_enc.copy_(plus.T)

@@ -18,7 +18,8 @@ space and play no part in encoding.
 Source: Karvonen et al. 2024, NeurIPS, "Measuring Progress in Dictionary Learning ...", section 4, through a library's code
 (n = 10 steps, the last 10 batches, p_end = 0.2 as in SAEBench).
 Differs from the paper: start and end are shares of the run, not steps; the chord below FLOOR; the means of the two powers are kept
-while batches pass, so if p changes again in under WINDOW batches only those since the last change count.
+while batches pass, so if p changes again in under WINDOW batches only those since the last change count, and if it takes several
+steps down between two batches only the last batch.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Panneal(Dictionary):
         now, after = self.n_down(step / self.n_steps), self.n_down((step + 1) / self.n_steps)
         if now == 0:
             self.rescale.fill_(1.0)  # a dictionary that was trained before starts its own annealing
-        if step == 0:
+        if step == 0 or after > now + 1:  # several steps down at once: of the earlier batches another power is known
             self.recent.zero_()
         for row, down in enumerate((now, after if after > now else now + 1)):
             self.recent[row, step % WINDOW] = power(codes.value, self.exponent(down)).sum() / max(codes.shape[0], 1)

@@ -101,7 +101,9 @@ class SparseCoding(WholeRows):
         for rows in batches(chunks, size, first=max(FIRST_ROWS, self.d_sae)):
             if found is None:
                 if len(rows) < self.d_sae:
-                    raise BadInput(f"{len(rows)} rows are too few for {self.d_sae} latents; give more rows or a smaller --d-sae.")
+                    raise BadInput(
+                        f"{len(rows)} rows are too few for {self.d_sae} latents; give more rows or a smaller --d-sae."
+                    )
                 centre = rows.mean(0)
                 scale = (rows - centre).pow(2).sum(1).mean().sqrt().clamp_min(1e-30)
                 start = rows[torch.randperm(len(rows), generator=rng)[: self.d_sae]] - centre

@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 
 STUCK_BELOW = 0.1  # share of moved thresholds below which training says so
+BLIND_BELOW = 0.05  # tokens of a batch in a latent's window below which it says so
 
 
 def window_frac(z: Tensor, theta: Tensor, eps: float) -> float:
@@ -25,11 +26,10 @@ def moved_frac(theta: Tensor, start: Tensor, eps: float) -> float:
 
 
 def warning(window: float, moved: float, eps: float, n_rows: int) -> str | None:
-    """One sentence when thresholds hardly moved; window and moved as above, of a batch of n_rows tokens."""
-    if moved >= STUCK_BELOW:
-        return None
+    """One sentence when thresholds hardly moved or hardly can; window and moved as above, of a batch of n_rows tokens."""
     pairs = window * n_rows
-    start = f"thresholds do not move: {moved:.1%} of them are more than the bandwidth {eps:g} from where they began, "
-    if pairs < 1:
-        return f"{start}and a latent has {pairs:.2g} tokens of a batch in its window; a wider --bandwidth is needed."
-    return f"{start}although a latent has {pairs:.2g} tokens of a batch in its window; train longer or raise --lr."
+    seen = f"a latent has {pairs:.2g} tokens of a batch within the bandwidth {eps:g} of its threshold"
+    if moved < STUCK_BELOW:
+        then = "give a wider --bandwidth" if pairs < 1 else "train longer or raise --lr"
+        return f"thresholds do not move: {moved:.1%} of them are farther than {eps:g} from where they began, and {seen}; {then}."
+    return f"thresholds hardly learn: {seen}; give a wider --bandwidth." if pairs < BLIND_BELOW else None

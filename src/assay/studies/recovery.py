@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 
 from assay.activations import Stream, TensorSource
@@ -216,18 +216,18 @@ def correlation(
     explained = np.array([-values["fvu"] for values in near.values()])
     found = np.array([values[against] for values in near.values()])
     rng, n = numpy_rng(seed, "methods", against), len(near)
-    drawn: list[float] = []
-    for _ in range(RESAMPLES):
-        pick = rng.integers(0, n, n)
-        if len(set(explained[pick])) > 1 and len(set(found[pick])) > 1:
-            drawn.append(_rho(explained[pick], found[pick]))
-    lo, hi = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Correlation(_rho(explained, found), float(lo), float(hi))
+    pick = rng.integers(0, n, (RESAMPLES, n))
+    drawn = spearman(explained[pick], found[pick])
+    lo, hi = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Correlation(float(spearman(explained[None], found[None])[0]), float(lo), float(hi))
 
 
-def _rho(a: np.ndarray, b: np.ndarray) -> float:
-    found: Any = spearmanr(a, b)
-    return float(found.statistic)
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of each pair of rows of a and b [m, n], ties at their mean rank: [m]; nan where a row is constant."""
+    ranks = [rankdata(values, axis=1) for values in (a, b)]
+    first, second = (r - r.mean(1, keepdims=True) for r in ranks)
+    spread = np.sqrt((first**2).sum(1) * (second**2).sum(1))
+    return np.divide((first * second).sum(1), spread, out=np.full(len(a), np.nan), where=spread > 0)
 
 
 def claim_about(near: dict[str, dict[str, float]], rho: Correlation | None, options: Options) -> Claim:

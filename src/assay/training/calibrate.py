@@ -41,7 +41,9 @@ def calibrate(
             f"A {dictionary.arch} dictionary cannot be calibrated; one is needed whose codes are the k largest of relu(z): "
             "topk, batchtopk or matryoshka."
         )
-    require(l0 is None or not per_latent, "l0", l0, "left out with one threshold a latent, which keeps the L0 of training")
+    require(
+        l0 is None or not per_latent, "l0", l0, "left out with one threshold a latent, which keeps the L0 of training"
+    )
     wanted = float(chosen.k if l0 is None else l0)
     require(0 < wanted <= dictionary.d_sae, "l0", wanted, f"above 0 and at most d_sae={dictionary.d_sae}")
     rows = dictionary.rows_of(x)
