@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "transcoder": {"": {"l1_coef": 0.3, "d_out": 7}, "to its own width": {"l1_coef": 0.3}},
     "skip_transcoder": {"": {"k": 5, "d_out": 7}},
+    "crosslayer": {"": {"l0_coef": 0.05, "bandwidth": 0.5, "in_sites": (4, 8), "out_sites": (7, 2), "d_out": 9}},
     "crosscoder": {"": {"l1_coef": 0.3, "in_sites": (4, 3, 5)}},
     "random": {"": {"k": 5}},
     "batchtopk": {"": {"k": 5}},

@@ -95,7 +95,10 @@ def fold_decoder_norm(dictionary: Dictionary) -> Dictionary:
     made.W_dec.div_(norm[:, None])
     for name in made.vectors:
         vector = made.get_parameter(name)
-        vector.add_(norm.log()) if name == "log_theta" else vector.mul_(norm ** made.degree[name])
+        if name == "log_theta":
+            vector.add_(norm.log())
+        else:
+            vector.mul_(norm ** made.degree[name])
     return _described(made, dictionary)
 
 

@@ -24,7 +24,7 @@ class Config(TopkConfig):
     """Options of a skip transcoder: those of topk."""
 
     wiring: Literal["transcoder"] = "transcoder"
-    """Always transcoder."""
+    """How it is wired: always as a transcoder."""
     skip: bool = True
     """Whether the dense path is there."""
 

@@ -28,7 +28,7 @@ class Config(ReluConfig):
     decoder_norm: Literal["unit", "free"] = "free"
     """free: the penalty weighs each latent by its rows' length; unit: rows of W_dec are kept at length 1."""
     wiring: Literal["transcoder"] = "transcoder"
-    """Always transcoder."""
+    """How it is wired: always as a transcoder."""
 
 
 class Transcoder(Relu):

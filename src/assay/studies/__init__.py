@@ -20,7 +20,7 @@ from assay.core.errors import NotFound, nearest
 from assay.studies.bench import Bench
 from assay.studies.finding import Finding
 
-NOT_STUDIES = {"bench", "finding", "options", "recipes"}
+NOT_STUDIES = {"bench", "finding", "options", "recipes", "resampled"}
 
 __all__ = ["Bench", "Finding", "about", "names", "run", "study"]
 

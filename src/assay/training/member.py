@@ -15,6 +15,7 @@ from assay.core.randomness import torch_rng
 from assay.dictionaries import Dictionary
 from assay.dictionaries.wiring import width
 from assay.training.auxk import add_auxk
+from assay.training.controller import controller
 from assay.training.options import TrainConfig
 from assay.training.resample import resample
 from assay.training.schedule import learning_rate, resample_steps, sparsity_ramp
@@ -46,6 +47,7 @@ class Member:
         self.window = Window(dictionary.d_out)
         self.start = {name: getattr(dictionary, name).detach().clone() for name in dictionary.vectors}
         self.last_x: Tensor | None = None
+        self.controller = controller(name, dictionary, options.target_l0)
 
     @torch.no_grad()
     def step(self, t: int, x: Tensor, y: Tensor) -> None:
@@ -55,7 +57,10 @@ class Member:
         ramp = sparsity_ramp(options, t)
         progress = t / options.n_steps
         x, y = dictionary.training_batch(x, y, torch_rng(options.seed, "batch", t))
-        done = gradients(dictionary, x, y, dictionary.weights(ramp), progress, self.kernel, self.n_support)
+        weights = dictionary.weights(ramp)
+        if self.controller is not None:
+            weights = {t: w if t in dictionary.recon else w * self.controller.factor for t, w in weights.items()}
+        done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support)
         if dictionary.dead_latents == "auxk":
             term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
             done.terms["auxk"] = term
@@ -86,6 +91,8 @@ class Member:
         dictionary.constrain()
         self.last_x = x
         dictionary.observe(done.f, t)
+        if self.controller is not None:
+            self.controller.see(len(done.f), len(x), ramp)
         self.n_support = done.n_support
         self.silent_tokens += len(x)
         self.silent_tokens[done.f.latent] = 0
@@ -134,6 +141,8 @@ class Member:
             "lr": learning_rate(self.options, t - 1, self.last_resample),
             **({} if self.last_x is None else self.dictionary.diagnose(self.last_x, self.start)),
         }
+        if self.controller is not None:
+            line["penalty_factor"] = self.controller.factor
         if t < self.options.n_steps:
             line.pop("warning", None)
         self.window = Window(self.dictionary.d_out)
@@ -154,6 +163,7 @@ class Member:
             "flops": self.flops,
             "scale": list(self.dictionary.scale),  # each a number, or one a site
             "window": self.window.numbers(),
+            "controller": None if self.controller is None else self.controller.numbers(),
         }
         return tensors, numbers
 
@@ -168,6 +178,8 @@ class Member:
                 tensor.copy_(stored[name])
         self.silent_tokens.copy_(tensors["silent_tokens"])
         self.window.restore(part("window."), numbers["window"])
+        if self.controller is not None:
+            self.controller.restore(numbers["controller"])
         self.n_support = numbers["n_support"]
         self.last_resample = numbers["last_resample"]
         self.variance = numbers["variance"]

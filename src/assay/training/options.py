@@ -27,6 +27,8 @@ class TrainConfig:
     """Fraction at the end over which the learning rate falls to 0."""
     sparsity_warmup: float = 0.1
     """Fraction over which the sparsity penalty rises from 0."""
+    target_l0: float | None = None
+    """L0 to arrive at: the weight of the sparsity penalty (gated, relu, jumprelu) is moved by up to x100 until L0 is this."""
     clip: float | None = 1.0
     """Largest global norm of the gradient; None does not clip."""
     scale: Literal["none", "rms1", "norm1"] = "rms1"
@@ -61,6 +63,7 @@ class TrainConfig:
         for name in ("lr_warmup", "lr_decay", "sparsity_warmup"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a fraction between 0 and 1")
         require(self.lr_warmup + self.lr_decay <= 1, "lr_warmup", self.lr_warmup, "at most 1 - --lr-decay")
+        require(self.target_l0 is None or self.target_l0 > 0, "target_l0", self.target_l0, "positive")
         require(self.clip is None or self.clip > 0, "clip", self.clip, "positive")
         require(all(0 < a < 1 for a in self.resample_at), "resample_at", self.resample_at, "moments between 0 and 1")
         require(self.dead_after is None or self.dead_after > 0, "dead_after", self.dead_after, "positive")

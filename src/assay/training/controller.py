@@ -1,0 +1,77 @@
+r"""A closed loop that sets the weight of a sparsity penalty so that training arrives at a stated L0.
+
+    every EVERY steps after the sparsity warm-up:    e = log(L0 / target), cut to [-1, 1],  L0 the mean of these steps
+    sum <- sum + SLOW * e,    factor = exp(sum + FAST * e),    both kept within 1/100 and 100
+
+The penalty's weight is the architecture's own times `factor`, so the coefficient that was given is only where it starts. The first
+part finds the weight, the second damps the swing: L0 answers a new weight with a delay. Within the warm-up L0 says nothing yet.
+
+Source: closed-loop coefficient controllers with these limits are used in studies on synthetic worlds; their law was not published.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from assay.core.errors import BadOption
+from assay.dictionaries import Dictionary
+
+EVERY = 10  # steps
+SLOW, FAST = 0.05, 0.5
+LIMIT = math.log(100)
+
+
+class Controller:
+    """State of the loop; `numbers()` is what a checkpoint holds."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self.total = 0.0
+        self.factor = 1.0
+        self.n_active = 0
+        self.n_rows = 0
+        self.n_steps = 0
+
+    def see(self, n_active: int, n_rows: int, ramp: float) -> None:
+        """After a step: how many codes were on in its rows; `ramp` as in `sparsity_ramp`."""
+        if ramp < 1:
+            return
+        self.n_active += n_active
+        self.n_rows += n_rows
+        self.n_steps += 1
+        if self.n_steps < EVERY:
+            return
+        l0 = max(self.n_active / self.n_rows, 1e-9)
+        error = min(1.0, max(-1.0, math.log(l0 / self.target)))
+        self.total = within(self.total + SLOW * error)
+        self.factor = math.exp(within(self.total + FAST * error))
+        self.n_active = self.n_rows = self.n_steps = 0
+
+    def numbers(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "target"}
+
+    def restore(self, numbers: dict[str, Any]) -> None:
+        for name, value in numbers.items():
+            setattr(self, name, value)
+
+
+def within(exponent: float) -> float:
+    return min(LIMIT, max(-LIMIT, exponent))
+
+
+def controller(name: str, dictionary: Dictionary, target: float | None) -> Controller | None:
+    """The loop for a dictionary, None without a target. Raises BadOption where no penalty could reach it."""
+    if target is None:
+        return None
+    penalties = {term: weight for term, weight in dictionary.weights(1.0).items() if term not in dictionary.recon}
+    if not penalties:
+        raise BadOption(
+            f"--target-l0 is {target:g}, but {name} ({dictionary.arch}) has no sparsity penalty whose weight could be moved; "
+            "leave it out, or set --arch.k where there is one."
+        )
+    if not any(penalties.values()):
+        raise BadOption(f"--target-l0 is {target:g}, but the penalty of {name} has weight 0; give it one to start from.")
+    if target >= dictionary.d_sae:
+        raise BadOption(f"--target-l0 is {target:g}; it must be below the {dictionary.d_sae} latents of {name}.")
+    return Controller(target)
