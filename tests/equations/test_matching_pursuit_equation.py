@@ -68,6 +68,10 @@ def test_a_latent_may_be_chosen_twice_and_a_row_may_stop() -> None:
     f = made.encode(torch.tensor([[1.0, 3.0]], dtype=torch.float64)).detach().numpy()
     # first latent 1: 1.8, r = (2.08, 1.56); then latent 0: 2.08, r = (0, 1.56); then latent 1 again: 1.248
     np.testing.assert_allclose(f, [[2.08, 1.8 + 1.248, 0.0]], atol=1e-12)
+    with torch.no_grad():
+        made.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]]))
+    # every product is negative: nothing is added, rather than a negative code
+    assert not made.encode(torch.tensor([[-1.0, -1.0]], dtype=torch.float64)).any()
 
 
 def test_the_gradient_runs_through_every_step(rows) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_planted_directions import D, D_SAE, planted, share_found
+from test_planted_directions import D_SAE, D, planted, share_found
 
 from assay.activations.source import TensorSource
 from assay.activations.stream import Stream
@@ -25,7 +25,7 @@ def world(tmp_path_factory) -> tuple[dict[str, Dictionary], torch.Tensor]:
     """The dictionaries of one sweep, by architecture, and the true directions [32, 24]."""
     torch.set_num_threads(1)
     x, directions = planted(0)
-    options = TrainConfig(n_tokens=128 * 600, batch_size=128, lr=1e-2, log_every=100, checkpoint_every=5000)
+    options = TrainConfig(n_tokens=128 * 400, batch_size=128, lr=1e-2, log_every=100, checkpoint_every=5000)
     plans = [Plan(a, config_class(a)(d_in=D, d_sae=D_SAE, **given), options) for a, given in OPTIONS.items()]
     stream = Stream(TensorSource(x), seed=0, batch_size=128)
     made = sweep(plans, stream, tmp_path_factory.mktemp("recovery") / "run", site="x", quiet=True)

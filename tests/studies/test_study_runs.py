@@ -144,6 +144,7 @@ TINY_WORLDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_recovery_measures_every_method_against_the_truth(tmp_path: Path) -> None:
     asked = recovery.Options(**TINY_WORLDS)
     found = studies.run("recovery", asked, tmp_path / "r", quiet=True)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ from assay.activations.live import describe_blocks, forward
 from assay.activations.source import check_finite, torch_dtype
 from assay.activations.store import Store
 from assay.activations.table import Blocks
-from assay.core.artefact import refuse_existing, storage, write_json
+from assay.core.artefact import read_json, refuse_existing, storage, write_json
 from assay.core.errors import BadOption, Storage
 from assay.core.progress import progress
 from assay.core.provenance import collect
@@ -129,6 +130,7 @@ def _fill(model: Any, blocks: Blocks, out: Path, manifest: dict[str, Any], quiet
     row = min(len(manifest["shards"]) * per_shard, table.n_rows)
     first_batch = (int(np.searchsorted(table.starts, row, side="right")) - 1) // size
     chosen = np.arange(first_batch * size, table.n_blocks)
+    started, n_before = time.perf_counter(), row
     buffers: dict[str, Tensor] = {}
     with (
         _Writer(out, manifest) as writer,
@@ -153,6 +155,10 @@ def _fill(model: Any, blocks: Blocks, out: Path, manifest: dict[str, Any], quiet
                     buffers = {}
             bar.advance(row - begun_at)
     manifest["complete"] = True
+    seconds = (
+        (time.perf_counter() - started) * table.n_rows / max(table.n_rows - n_before, 1)
+    )  # of all rows, at this pace
+    write_json(out / shards.PROVENANCE, {**read_json(out / shards.PROVENANCE), "seconds": seconds})
     shards.write_manifest(out, manifest)
 
 

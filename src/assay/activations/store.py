@@ -72,6 +72,18 @@ class Store:
     def provenance(self) -> dict[str, Any]:
         return read_json(self.path / PROVENANCE)
 
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What the harvest took, as the fields of a `core.outcome.Cost`: shared by all dictionaries trained on it."""
+        held = sum(p.stat().st_size for p in self.path.rglob("*.safetensors"))
+        return {
+            "id": f"harvest-{self.manifest['blocks_digest'][:12]}-{'+'.join(self.sites)}",
+            "access": "activations",
+            "upfront_tokens": self.n_rows,
+            "upfront_seconds": float(self.provenance.get("seconds", 0.0)),
+            "disk_bytes": held,
+        }
+
     def width(self, site: str) -> int:
         return self.manifest["sites"][chosen_sites(self, [site])[0]]
 

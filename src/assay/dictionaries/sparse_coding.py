@@ -1,7 +1,7 @@
 r"""Classical sparse coding: a dictionary by online learning, k codes of a row by orthogonal matching pursuit.
 
-    S = {}, r = x - b_dec;   k times:  S += argmax_{i not in S} |r . W_enc[:, i]|,   f_S = argmin ||x - b_dec - f_S W_dec[S]||^2,
-                                       r = x - b_dec - f_S W_dec[S]
+    S = {}, r = x - b_dec;   k times:  S += argmax_i |r . W_enc[:, i]|,   f_S = argmin ||x - b_dec - f_S W_dec[S]||^2,
+                                r = x - b_dec - f_S W_dec[S]
     x_hat = f W_dec + b_dec,   W_enc = W_dec^T, rows of length 1, b_dec the mean
 
 A row stops early when nothing is left over. Codes are signed. Fitted in one pass over batches: each takes its lasso codes,
@@ -67,12 +67,11 @@ class SparseCoding(WholeRows):
         The residual is kept orthogonal to what was chosen through an orthonormal basis of it (Gram-Schmidt, twice).
         """
         residual, start = rows.clone(), rows.norm(dim=1)
-        taken = torch.zeros(len(rows), self.d_sae, dtype=torch.bool, device=rows.device)
         basis = rows.new_zeros(len(rows), self.config.k, rows.shape[1])
         chosen: list[Tensor] = []
         live: list[Tensor] = []
         for place in range(self.config.k):
-            best, latent = (residual @ self.W_enc).abs().masked_fill(taken, -1.0).max(1)
+            best, latent = (residual @ self.W_enc).abs().max(1)  # 0 for what was chosen
             direction = self.W_dec[latent]
             before = direction.norm(dim=1)
             for _ in range(2):
@@ -82,7 +81,6 @@ class SparseCoding(WholeRows):
             on = (best > NOTHING * start) & (length > NOTHING * before)
             basis[:, place] = torch.where(on, 1 / length.clamp_min(1e-30), 0.0)[:, None] * direction
             residual = residual - (residual * basis[:, place]).sum(1, keepdim=True) * basis[:, place]
-            taken.scatter_(1, latent[:, None], True)
             chosen.append(latent)
             live.append(on)
         return torch.stack(chosen, 1), torch.stack(live, 1)

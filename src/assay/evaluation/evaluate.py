@@ -186,6 +186,7 @@ def _judge(
     arms = [
         tables.standing(m.entry, m.subject, tables.point_of(m, readings), cost) for m, cost in zip(measurements, costs)
     ]
+    costs += tables.shared_costs([m.entry for m in measurements], costs)
     outcomes = summarise(units, arms, metrics, seed=seed, resamples=resamples)
     for measurement, arm in zip(measurements, arms):
         outcomes += tables.shares(measurement, readings, study, task, arm)

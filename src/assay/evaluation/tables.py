@@ -94,6 +94,17 @@ def recorded_cost(entry: Entry, subject: str) -> Cost:
     return Cost(**(own | plain))
 
 
+def shared_costs(entries: Sequence[Entry], costs: Sequence[Cost]) -> list[Cost]:
+    """The costs that others include, such as the harvest of a sweep: each once."""
+    known = {c.id for c in costs}
+    found: dict[str, Cost] = {}
+    for entry in entries:
+        held = checks.provenance(entry.dictionary).get("harvest_cost")
+        if isinstance(held, Mapping) and held["id"] not in known:
+            found[str(held["id"])] = Cost(**held)
+    return list(found.values())
+
+
 def cost(measurement: Measurement, readings: Readings) -> Cost:
     """What it cost to make, as recorded, and what encoding one document of this text costs, as measured."""
     entry = measurement.entry

@@ -172,7 +172,12 @@ def arms(setting: Setting, rows: Sequence[Row], saved: Saved, looks: dict[str, L
         f"encoding a {marginal}",
         "on disk",
     ]
-    bottom = table(head, rendered(inside), "What each arm is like inside, and what it cost.")
+    shared = [c for c in costs.values() if any(c.id in other.includes for other in costs.values())]
+    said = [
+        f" Shared by all: {c.id.split('-')[0]} of {c.upfront_tokens:,} rows, {duration(c.upfront_seconds)}."
+        for c in shared
+    ]
+    bottom = table(head, rendered(inside), "What each arm is like inside, and what it cost." + "".join(said))
     return join([top, bottom, notes.listed()])
 
 

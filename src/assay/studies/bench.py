@@ -48,12 +48,16 @@ class Opened:
 class Bench:
     def __init__(self, name: str, options: Options, out: Path, quiet: bool = False) -> None:
         self.name, self.options, self.out, self.quiet = name, options, out, quiet
-        asked = {"study": name, "options": to_json(options)}
+        self.asked = {"study": name, "options": to_json(options)}
         if (out / ASKED).exists():
-            _same(artefact.read_json(out / ASKED), asked, out)
+            _same(artefact.read_json(out / ASKED), self.asked, out)
         else:
             artefact.refuse_existing(out)
-            artefact.write_json(out / ASKED, asked)
+
+    def begin(self) -> None:
+        """Write down what was asked, before anything else is written: options that are refused leave nothing behind."""
+        if not (self.out / ASKED).exists():
+            artefact.write_json(self.out / ASKED, self.asked)
 
     # ---- a model's site --------------------------------------------------------------------------------------------
 
@@ -75,6 +79,7 @@ class Bench:
         blocks = activations.pack(documents, model, context=options.context, quiet=self.quiet)
         if blocks.table.n_rows == 0:
             raise BadInput(f"{text} gave no tokens to train on; give more text.")
+        self.begin()
         store = activations.harvest(
             model, [site], blocks, self.out / "activations", resume=True, quiet=self.quiet, facts=facts
         )
@@ -107,6 +112,7 @@ class Bench:
         facts: dict[str, Any] | None = None,
     ) -> list[Entry]:
         """Train side by side over one reading of the rows, or go on with it; the entries of an evaluation."""
+        self.begin()
         folder = self.out / where
         trained: list[Dictionary] = training.sweep(
             [each.plan for each in made],
@@ -185,6 +191,7 @@ class Bench:
     def keep(self, results: Results, where: str = RESULTS) -> Results:
         """Write tables that the study made itself, unless they are there; read them back."""
         if not self.has(where):
+            self.begin()
             with artefact.new_folder(self.out / where) as folder:
                 results.save(folder)
         return Results.load(self.out / where)

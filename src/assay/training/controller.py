@@ -1,10 +1,12 @@
 r"""A closed loop that sets the weight of a sparsity penalty so that training arrives at a stated L0.
 
     every EVERY steps after the sparsity warm-up:    e = log(L0 / target), cut to [-1, 1],  L0 the mean of these steps
-    sum <- sum + SLOW * e,    factor = exp(sum + FAST * e),    both kept within 1/100 and 100
+    sum <- sum + SLOW * e, unless L0 comes nearer at a pace that brings it there within SOON updates
+    factor = exp(sum + FAST * e),    sum and factor kept within 1/100 and 100
 
-The penalty's weight is the architecture's own times `factor`, so the coefficient that was given is only where it starts. The first
-part finds the weight, the second damps the swing: L0 answers a new weight with a delay. Within the warm-up L0 says nothing yet.
+The penalty's weight is the architecture's own times `factor`, so the coefficient that was given is only where it starts. The sum
+finds the weight, the second part damps the swing: L0 answers a new weight with a delay. Thresholds move at a pace that no weight
+can hurry; waiting while L0 is on its way keeps the sum from running off meanwhile. Within the warm-up L0 says nothing yet.
 
 Source: closed-loop coefficient controllers with these limits are used in studies on synthetic worlds; their law was not published.
 """
@@ -18,8 +20,9 @@ from assay.core.errors import BadOption
 from assay.dictionaries import Dictionary
 
 EVERY = 10  # steps
-SLOW, FAST = 0.05, 0.5
-LIMIT = math.log(100)
+SLOW, FAST = 0.2, 1.0
+SOON = 25  # updates
+LIMIT = 100.0
 
 
 class Controller:
@@ -29,6 +32,7 @@ class Controller:
         self.target = target
         self.total = 0.0
         self.factor = 1.0
+        self.before: float | None = None  # log L0 of the last EVERY steps
         self.n_active = 0
         self.n_rows = 0
         self.n_steps = 0
@@ -42,10 +46,14 @@ class Controller:
         self.n_steps += 1
         if self.n_steps < EVERY:
             return
-        l0 = max(self.n_active / self.n_rows, 1e-9)
-        error = min(1.0, max(-1.0, math.log(l0 / self.target)))
-        self.total = within(self.total + SLOW * error)
-        self.factor = math.exp(within(self.total + FAST * error))
+        log_l0 = math.log(max(self.n_active / self.n_rows, 1e-9))
+        off = log_l0 - math.log(self.target)
+        nearer = 0.0 if self.before is None else math.copysign(1.0, off) * (self.before - log_l0)
+        error = min(1.0, max(-1.0, off))
+        if nearer * SOON < abs(off):
+            self.total = min(math.log(LIMIT), max(-math.log(LIMIT), self.total + SLOW * error))
+        self.before = log_l0
+        self.factor = min(LIMIT, max(1 / LIMIT, math.exp(self.total + FAST * error)))
         self.n_active = self.n_rows = self.n_steps = 0
 
     def numbers(self) -> dict[str, Any]:
@@ -54,10 +62,6 @@ class Controller:
     def restore(self, numbers: dict[str, Any]) -> None:
         for name, value in numbers.items():
             setattr(self, name, value)
-
-
-def within(exponent: float) -> float:
-    return min(LIMIT, max(-LIMIT, exponent))
 
 
 def controller(name: str, dictionary: Dictionary, target: float | None) -> Controller | None:
@@ -71,7 +75,9 @@ def controller(name: str, dictionary: Dictionary, target: float | None) -> Contr
             "leave it out, or set --arch.k where there is one."
         )
     if not any(penalties.values()):
-        raise BadOption(f"--target-l0 is {target:g}, but the penalty of {name} has weight 0; give it one to start from.")
+        raise BadOption(
+            f"--target-l0 is {target:g}, but the penalty of {name} has weight 0; give it one to start from."
+        )
     if target >= dictionary.d_sae:
         raise BadOption(f"--target-l0 is {target:g}; it must be below the {dictionary.d_sae} latents of {name}.")
     return Controller(target)

@@ -106,20 +106,22 @@ def sweep(
         _train(members, stream, out, maker, start, quiet, on_tick)
     golden = maker.raw(stream.sample(256, "golden"))[0]
     documents = sorted(stream.document_ids())
+    harvest = getattr(stream.source, "cost", None)  # of a store; a live model's forward passes are not timed
     shared = {
         "site": site,
         "target": target,
         "stream": stream.describe(),
         "sample_rows": maker.n_sample,
+        "harvest_cost": harvest,
         **(facts or {}),
     }
     for plan, member in zip(gradient, members, strict=True):
         made = member.dictionary.to("cpu")
         cost = _cost(made, member.seconds, member.flops, first.n_steps * first.batch_size, plan.options.device)
-        _finish(made, plan, out, golden, documents, {**shared, "cost": cost})
+        _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
     for plan in finished:
         made, cost = maker.fitted(plan)
-        _finish(made, plan, out, golden, documents, {**shared, "cost": cost})
+        _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
     checkpoint.remove(out)
     return [load(out / plan.name) for plan in plans]
 
@@ -283,8 +285,13 @@ def scale_of(x: Tensor, convention: str) -> float:
     return (mean_square * (x.shape[1] if convention == "norm1" else 1)) ** 0.5
 
 
+def _including(shared: dict[str, Any] | None, cost: dict[str, Any]) -> dict[str, Any]:
+    """The cost of a dictionary with that of the harvest that it shares with others."""
+    return cost if shared is None else {**cost, "includes": [shared["id"]]}
+
+
 def _cost(dictionary: Dictionary, seconds: float, flops: int | None, tokens: int, device: str) -> dict[str, Any]:
-    """The upfront part of a `core.outcome.Cost`: this dictionary's own steps, without harvesting what all share."""
+    """The upfront part of a `core.outcome.Cost`: this dictionary's own steps. Harvesting is a cost of its own."""
     return {
         "access": "activations",
         "upfront_tokens": tokens,

@@ -34,7 +34,7 @@ class TrainConfig:
     scale: Literal["none", "rms1", "norm1"] = "rms1"
     """Training space: x / C with E x_j^2 = 1 (rms1), E ||x||^2 = 1 (norm1), or C = 1 (none). Penalty weights belong to it."""
     resample_at: tuple[float, ...] = (0.2, 0.4, 0.6)
-    """Moments of the run at which dead latents of relu and gated are given new directions; empty for never."""
+    """Moments of the run at which dead latents of architectures that resample are given new directions; empty for never."""
     init_resample: bool = False
     """With --init: latents that never fire on a sample of the new data count as dead from the start, and are revived."""
     dead_after: int | None = None
