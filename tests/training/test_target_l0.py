@@ -17,7 +17,7 @@ from assay.training.loop import Member
 
 def run(stream, folder, arch: str, target: float | None, resume: bool = False, **options) -> tuple[list[dict], dict]:
     given = TrainConfig(
-        n_tokens=64 * 1000, batch_size=64, lr=3e-3, target_l0=target, log_every=50, checkpoint_every=50, resample_at=()
+        n_tokens=64 * 1000, batch_size=64, lr=3e-3, target_l0=target, log_every=50, checkpoint_every=47, resample_at=()
     )
     plan = Plan("m", config_class(arch)(d_in=12, d_sae=40, **options), given)
     (made,) = sweep([plan], stream(n=6000, batch_size=64), folder, site="x", quiet=True, resume=resume)

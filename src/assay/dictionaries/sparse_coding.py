@@ -6,7 +6,7 @@ r"""Classical sparse coding: a dictionary by online learning, k codes of a row b
 
 A row stops early when nothing is left over. Codes are signed. Fitted in one pass over batches: each takes its lasso codes,
 min ||x - f W_dec||^2 / 2 + alpha ||f||_1, and then improves the dictionary; `alpha` belongs to data whose mean squared length is 1
-(centred and scaled as the first `first_rows` rows are).
+(centred and scaled as the first FIRST_ROWS rows are).
 
 Sources: Mairal et al. 2010, "Online learning for matrix factorization and sparse coding", Algorithm 1, by scikit-learn's
 MiniBatchDictionaryLearning; Pati, Rezaiifar & Krishnaprasad 1993 for the pursuit.
