@@ -51,7 +51,9 @@ def test_decode_stands_alone(case) -> None:
     f = torch.zeros(2, made.d_sae, dtype=torch.float64)
     f[1, 3] = 2.0
     with torch.no_grad():
-        torch.testing.assert_close(made.decode(f), torch.stack([made.b_dec, 2 * whole_decoder(made)[3] + made.b_dec]), **TIGHT)
+        torch.testing.assert_close(
+            made.decode(f), torch.stack([made.b_dec, 2 * whole_decoder(made)[3] + made.b_dec]), **TIGHT
+        )
         torch.testing.assert_close(made.decode(Codes.of(f)), made.decode(f), **TIGHT)
 
 

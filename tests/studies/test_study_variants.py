@@ -99,6 +99,20 @@ def test_the_claim_of_ablations(live: str, untied: str, share: Any, word: str) -
 
 
 @pytest.mark.parametrize(
+    ("words", "holds"),
+    [
+        (["loses", "loses", "no signal"], True),
+        (["loses", "loses", "beats"], None),
+        (["loses", "ties"], False),
+        (["no signal"], None),
+        ([], None),
+    ],
+)
+def test_worse_means_losing_most_and_beating_none(words: list[str], holds: bool | None) -> None:
+    assert ablations.worse([verdict(word) for word in words], "x").holds is holds
+
+
+@pytest.mark.parametrize(
     ("against", "gap", "word"),
     [
         ("beats", (0.1, 0.2), "reproduced"),

@@ -43,6 +43,14 @@ def test_training_lands_at_the_target(stream, tmp_path, arch, options) -> None:
     assert log[-1]["l0"] == pytest.approx(3.0, rel=0.1)
     assert abs(math.log(log[-1]["penalty_factor"])) > math.log(1.5), "the weight that was given is not the one it needs"
     assert log[0]["penalty_factor"] == 1.0, "nothing happens during the sparsity warm-up"
+    assert not any("--target-l0" in line.get("warning", "") for line in log)
+
+
+def test_a_target_that_was_missed_is_said_at_the_end(stream, tmp_path) -> None:
+    log, _ = run(stream, tmp_path / "run", "relu", 3.0, l1_coef=1e-4)
+    assert log[-1]["penalty_factor"] == 100.0
+    assert f"L0 is {log[-1]['l0']:.4g}, not the 3 of --target-l0; train longer" in log[-1]["warning"]
+    assert not any("warning" in line for line in log[:-1])
 
 
 def after(controller: Controller, *l0: float) -> list[float]:
@@ -125,7 +133,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(stream, tmp_path) -> None:
     [
         ("topk", {"k": 3}, 3.0, r"--target-l0 is 3, but m \(topk\) has no sparsity penalty"),
         ("gated", {"l1_coef": 0.1, "train": "rescale_shift"}, 3.0, r"m \(gated\) has no sparsity penalty"),
-        ("relu", {"l1_coef": 0.0}, 3.0, r"the penalty of m has weight 0"),
+        ("relu", {"l1_coef": 0.0}, 3.0, r"the penalty of m \(relu\) has weight 0"),
         ("relu", {"l1_coef": 0.1}, 40.0, r"--target-l0 is 40; it must be below the 40 latents"),
         ("relu", {"l1_coef": 0.1}, -1.0, r"--target-l0 is -1.0; it must be positive"),
     ],

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     training.sweep(plans, stream, out / "dictionaries", site=SITE, facts=facts, quiet=flags.quiet)
 
     note(flags.quiet, "3/4  evaluating on held-out stories")
-    found = entries([out / "dictionaries"], ("relu",))
+    found = entries([out / "dictionaries"])
     result = measure(
         found, out / "evaluation", max_documents=N_DOCUMENTS, seed=flags.seed, quiet=flags.quiet, device=flags.device
     )

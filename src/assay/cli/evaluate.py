@@ -40,8 +40,8 @@ class Flags(Common):
     """Take only this many documents."""
     shift: str | None = None
     """Call the test split shift:NAME: the text is of another kind than the training text."""
-    baseline: tuple[str, ...] = ("relu",)
-    """Architectures that are baselines; pca, raw and random are controls in any case."""
+    baseline: tuple[str, ...] = ()
+    """Arms that are baselines, instead of those that say so themselves (relu, ica, nmf, kmeans, sparse_coding)."""
     allow_train: bool = False
     """Measure even on documents that a dictionary was trained on, and say so."""
     resamples: int = 10_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ import torch
 
 from assay import activations, models
 from assay.core import artefact
-from assay.core.errors import BadInput, BadOption, NotFound
+from assay.core.errors import BadInput, BadOption, NotFound, nearest
 from assay.dictionaries.files import CONFIG
 from assay.interop import open as open_dictionary
 from assay.training import TrainConfig
-
-CONTROLS = ("pca", "raw", "random", "soft_frozen", "frozen_encoder", "shuffled")
 
 
 def set_threads(threads: int | None) -> None:
@@ -140,38 +137,33 @@ def dictionary_folders(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def entries(paths: Iterable[Path], baselines: tuple[str, ...]) -> list[Any]:
-    """Dictionaries as entries of an evaluation: the arm is the architecture.
+def entries(paths: Iterable[Path], baselines: tuple[str, ...] = ()) -> list[Any]:
+    """Dictionaries as entries of an evaluation. The arm is the architecture with what tells it from its usual form.
 
-    Arms named in `baselines` are baselines, those of CONTROLS are controls; where no arm is a baseline, the controls are.
+    An architecture says its usual role itself; arms named in `baselines` are baselines, and no others are then but controls. Where
+    no arm is a baseline, the controls are.
     """
+    from assay.core.arms import SEEDLESS
     from assay.evaluation import Entry
 
     opened = [open_dictionary(folder) for folder in dictionary_folders(paths)]
-    arms = {arm_of(dictionary) for dictionary in opened}
-    control = "control" if arms & set(baselines) else "baseline"
+    arms = {d.label for d in opened}
+    for name in baselines:
+        if name not in arms:
+            raise BadOption(f'--baseline "{name}" is none of the arms.{nearest(name, sorted(arms))}')
+
+    def role(dictionary: Any) -> str:
+        if not baselines:
+            return dictionary.role
+        return "baseline" if dictionary.label in baselines else "control" if dictionary.role == "control" else "method"
+
+    control = "control" if "baseline" in map(role, opened) else "baseline"
     made: list[Any] = []
     for dictionary in opened:
-        arm = arm_of(dictionary)
-        role = "baseline" if arm in baselines else control if arm in CONTROLS else "method"
-        made.append(Entry(arm, role, dictionary, seed=_seed_of(dictionary)))
+        part = role(dictionary)
+        seed = SEEDLESS if dictionary.seedless else int(dictionary.provenance.get("train", {}).get("seed", 0))
+        made.append(Entry(dictionary.label, control if part == "control" else part, dictionary, seed=seed))
     return made
-
-
-def arm_of(dictionary: Any) -> str:
-    """The arm's name: the architecture, with the variant where a file has several."""
-    usual = {f.name: f.default for f in dataclasses.fields(dictionary.config)}
-    words = [str(getattr(dictionary.config, name)) for name in ("wiring", "decoder_norm") if name in usual]
-    norms = [str(usual[name]) for name in ("wiring", "decoder_norm") if name in usual]
-    return "-".join([dictionary.arch, *(word for word, norm in zip(words, norms, strict=True) if word != norm)])
-
-
-def _seed_of(dictionary: Any) -> int:
-    from assay.core.arms import SEEDLESS
-
-    if dictionary.learned_by == "fit":
-        return SEEDLESS
-    return int(dictionary.provenance.get("train", {}).get("seed", 0))
 
 
 def summary_line(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from assay.cli.parsing import Common, parse, result_folder, subset, whole
 from assay.cli.train import Source
@@ -169,13 +169,12 @@ def make_plans(
     seeds: int,
     wire: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> list[Any]:
-    """The product of every try's lists, times the seeds; fitted controls once.
+    """The product of every try's lists, times the seeds; what no seed changes once.
 
     wire: fills the widths of several sites or of another target into an architecture's options.
     """
     from assay import dictionaries
     from assay.core.config import from_json
-    from assay.dictionaries import GRADIENT
     from assay.training import Plan, TrainConfig
 
     run_fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"seed"}
@@ -184,7 +183,7 @@ def make_plans(
         cls = dictionaries.class_of(item["arch"])
         config = dictionaries.config_class(item["arch"])
         lists = {n: v if isinstance(v, list) else [v] for n, v in item.items() if n != "arch"}
-        required = "d_sae" in get_type_hints(config) and cls.learned_by == GRADIENT
+        required = any(f.name == "d_sae" and f.default is dataclasses.MISSING for f in dataclasses.fields(config))
         for values in itertools.product(*lists.values()):
             given = dict(zip(lists, values, strict=True))
             run = {n: v for n, v in given.items() if n in run_fields}
@@ -194,8 +193,8 @@ def make_plans(
                     raise BadOption(f"{item['arch']} needs a width; give --d-sae N, or d-sae=N in its --try.")
                 own["d_sae"] = d_sae
             label = "_".join([item["arch"], *(f"{n.replace('_', '-')}-{v}" for n, v in given.items())])
-            for seed in range(options.seed, options.seed + (seeds if cls.learned_by == GRADIENT else 1)):
-                name = f"{label}_seed-{seed}" if cls.learned_by == GRADIENT else label
+            for seed in range(options.seed, options.seed + (1 if cls.seedless else seeds)):
+                name = label if cls.seedless else f"{label}_seed-{seed}"
                 trained = from_json(TrainConfig, {**{f: getattr(options, f) for f in run_fields}, **run, "seed": seed})
                 preset = {f.name: f.default for f in dataclasses.fields(config) if f.name == "wiring"}
                 filled = {"d_in": d_in, **own} if wire is None else wire({**preset, **own})

@@ -9,7 +9,7 @@ W_enc [d_in, d_sae], W_dec [d_sae, d_out]; row i of W_dec is the direction of la
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
@@ -95,7 +95,14 @@ class Dictionary(nn.Module):
     degree: dict[str, int] = {}  # how each vector and state scales when x does
     reduce: dict[str, Callable[[Tensor], Tensor]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: bool = False  # whether `pairs` reads p.dec_norm
-    frozen: tuple[str, ...] = ()  # parameters that training never changes
+    frozen: tuple[str, ...] = ()  # parameters that training never changes; a matrix's name stands for all its blocks
+    role: ClassVar[Literal["method", "baseline", "control"]] = (
+        "method"  # its part in an evaluation, unless that says otherwise
+    )
+    seedless: ClassVar[bool] = False  # whether no seed changes it
+    variants: ClassVar[tuple[str, ...]] = (
+        "wiring",
+    )  # options that make it another arm where they differ from their default
     fit_free: ClassVar[
         tuple[str, ...]
     ] = ()  # options that `fit` does not read: dictionaries that differ in them share a fit
@@ -235,6 +242,17 @@ class Dictionary(nn.Module):
     @property
     def d_out(self) -> int:
         return self.b_dec.shape[0]
+
+    @property
+    def label(self) -> str:
+        """The architecture, and what makes it another arm: "relu", "relu-free", "gated-r_mag-off"."""
+        words = [self.arch]
+        for field in fields(self.config):
+            value = getattr(self.config, field.name)
+            if field.name in self.variants and value != field.default:
+                telling = isinstance(value, str) and value not in ("on", "off")
+                words.append(value if telling else f"{field.name}-{str(value).lower()}")
+        return "-".join(words)
 
     @property
     def wired(self) -> list[tuple[Block, Tensor, Tensor]]:

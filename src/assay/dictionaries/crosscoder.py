@@ -32,3 +32,4 @@ class Config(ReluConfig):
 
 class Crosscoder(Relu):
     Config = Config
+    role = "method"

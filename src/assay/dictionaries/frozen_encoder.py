@@ -25,4 +25,5 @@ class Config(TopkConfig):
 
 class FrozenEncoder(Topk):
     Config = Config
+    role = "control"
     frozen = ("W_enc", "b_enc")

@@ -72,6 +72,7 @@ class Config(BaseConfig):
 
 class Gated(Dictionary):
     Config = Config
+    variants = ("wiring", "aux_decoder", "tie_encoder", "r_mag", "b_mag", "train")
     beta1 = 0.0  # App. D
 
     def __init__(self, config: Config) -> None:

@@ -52,6 +52,7 @@ class Config(FitConfig):
 
 class Ica(Dictionary):
     Config = Config
+    role = "baseline"
     learned_by = FIT
     fit_free = ("k",)
     signed = True

@@ -117,6 +117,7 @@ def frequent(omega: Tensor, omega0: float) -> Tensor:
 
 class JumpRelu(Dictionary):
     Config = Config
+    variants = ("wiring", "penalty", "theta", "pre_bias")
     beta1 = 0.0  # arXiv 2408.05147, section 3.2
     exceptions = {"test_initial_shapes_of_the_recipe": "thresholds start at theta_init, which is not 0"}
 

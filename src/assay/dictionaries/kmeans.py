@@ -59,6 +59,8 @@ class Config(BaseConfig):
 
 class Kmeans(WholeRows):
     Config = Config
+    role = "baseline"
+    variants = ("wiring", "codes")
     learned_by = FIT
     vectors = ("length",)
     degree = {"length": 1}

@@ -48,6 +48,8 @@ class Config(FitConfig):
 
 class Nmf(WholeRows):
     Config = Config
+    role = "baseline"
+    variants = ("wiring", "shift")
     learned_by = FIT
     fit_free = ("k", "n_updates")
 

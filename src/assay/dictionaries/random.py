@@ -20,4 +20,5 @@ class Config(TopkConfig):
 
 class Random(Topk):
     Config = Config
+    role = "control"
     frozen = ("W_dec",)

@@ -39,6 +39,8 @@ class Config(BaseConfig):
 
 class Raw(Dictionary):
     Config = Config
+    role = "control"
+    seedless = True
     learned_by = FIT
     fit_free = ("k",)
     signed = True

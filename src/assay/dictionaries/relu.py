@@ -49,6 +49,8 @@ class Config(BaseConfig):
 
 class Relu(Dictionary):
     Config = Config
+    role = "baseline"
+    variants = ("wiring", "decoder_norm")
     vectors = ("b_enc",)
     degree = {"b_enc": 1}
     uses_dec_norm = True

@@ -25,6 +25,7 @@ class Config(TopkConfig):
 
 class Shuffled(Topk):
     Config = Config
+    role = "control"
 
     def training_batch(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         mixed = shuffled(x, rng)

@@ -32,6 +32,7 @@ class Config(TopkConfig):
 
 class SoftFrozen(Topk):
     Config = Config
+    role = "control"
     degree = Topk.degree | {"start": 0}
     exceptions = {"test_verify_catches_every_altered_parameter": "codes do not read `start`; only training does"}
 

@@ -48,6 +48,7 @@ class Config(FitConfig):
 
 class SparseCoding(WholeRows):
     Config = Config
+    role = "baseline"
     learned_by = FIT
     fit_free = ("k",)
     signed = True

@@ -33,3 +33,4 @@ class Config(ReluConfig):
 
 class Transcoder(Relu):
     Config = Config
+    role = "method"

@@ -6,7 +6,6 @@ An architecture is known by the options of its own file, never by its name, so t
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from assay import dictionaries
 from assay.core.arms import Role
 from assay.core.errors import BadOption, nearest
-from assay.dictionaries import DENSE, FIT, GRADIENT
+from assay.dictionaries import DENSE, GRADIENT
 from assay.studies.options import Options, Sparsities
 from assay.training import Plan, TrainConfig
 
@@ -62,9 +61,7 @@ def _is_needed(option: Field[Any]) -> bool:
 
 
 def is_control(arch: str) -> bool:
-    """Whether the architecture's file calls it a control in its first word."""
-    module = sys.modules[dictionaries.class_of(arch).__module__]
-    return (module.__doc__ or "").lstrip().startswith("Control")
+    return dictionaries.class_of(arch).role == "control"
 
 
 def is_slow(arch: str) -> bool:
@@ -88,10 +85,8 @@ def autoencoders(learned_by: str = GRADIENT, *, controls: bool = False, slow: bo
 
 
 def role_of(arch: str) -> Role:
-    """Controls say so in their file; relu and what is fitted without gradients are baselines; the others are methods."""
-    if is_control(arch):
-        return "control"
-    return "baseline" if arch == BASELINE or dictionaries.class_of(arch).learned_by == FIT else "method"
+    """As the architecture says."""
+    return dictionaries.class_of(arch).role
 
 
 def values_of(arch: str, options: Sparsities) -> dict[str, Any]:
@@ -146,7 +141,7 @@ def plans(
         cls = dictionaries.class_of(recipe.arch)
         config = dictionaries.config_class(recipe.arch)
         d_sae = round(recipe.width * (options.d_sae or 4 * d_in))
-        gradient = cls.learned_by == GRADIENT
+        seeded = not cls.seedless
         own_width = any(f.name == "d_sae" and _is_needed(f) for f in fields(config))
         limit = d_sae if own_width else d_in
         lists = {n: v if isinstance(v, list) else [v] for n, v in recipe.options.items()}
@@ -156,13 +151,13 @@ def plans(
             size = {"d_sae": d_sae} if own_width else {}
             varied = [f"{n.replace('_', '-')}-{v}" for n, v in given.items() if len(lists[n]) > 1 or n in KNOBS]
             label = "_".join([recipe.arm, *varied])
-            for seed in chosen_seeds if gradient else chosen_seeds[:1]:
+            for seed in chosen_seeds if seeded else chosen_seeds[:1]:
                 plan = Plan(
-                    f"{label}_seed-{seed}" if gradient else label,
+                    f"{label}_seed-{seed}" if seeded else label,
                     config(d_in=d_in, **size, **given),
                     train_config(options, seed, n_tokens),
                 )
-                made.append(Made(plan, recipe.arm, recipe.role, seed if gradient else SEEDLESS))
+                made.append(Made(plan, recipe.arm, recipe.role, seed if seeded else SEEDLESS))
     return made
 
 

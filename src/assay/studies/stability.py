@@ -3,7 +3,8 @@
 agreement  of a seed: its living latents matched one to one (Hungarian, |cosine|) with those of every other seed; the mean over the pairs of
            latents, then over the other seeds. The unit is a seed, and a verdict needs five. Units share pairs of seeds, so the
            intervals are somewhat too narrow.
-kept       of a seed: share of its living latents whose nearest direction in the wider dictionary of the same seed has |cosine| above .9.
+kept       of a seed: share of its living latents whose nearest direction in a wider dictionary of another seed has |cosine| above .9; the
+           mean over the other seeds (the same seed would start from the same rows).
 
 Living is what fires on the test documents at all. The frozen random decoder shows the agreement of chance.
 
@@ -17,16 +18,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.core.intervals import summarise
-from assay.core.outcome import Metric, Results, Units
-from assay.core.verdict import compare
-from assay.evaluation import Entry, Evaluation, checks, tables
+from assay.core.outcome import Metric, Results
+from assay.evaluation import Entry, Evaluation
 from assay.metrics.recovery import RECOVERED_ABOVE, match
 from assay.studies.bench import RESULTS, Bench
+from assay.studies.by_seed import add_by_seed, frequencies
 from assay.studies.finding import Claim, Finding, Panel, claim_of, curve, pooled, seeds_of, won
 from assay.studies.options import Sparsities
 from assay.studies.recipes import BASELINE, Recipe, autoencoders, chosen, plans, values_of
@@ -64,64 +63,36 @@ def run(bench: Bench, options: Options) -> Finding:
     wide = bench.train(
         plans([replace(r, width=options.wider) for r in recipes], bench.width, options), where="dictionaries-wide"
     )
-    results = bench.measure(entries, language=False, more=lambda found: add(found, bench, options, entries, wide))
+    results = bench.measure(entries, language=False, more=lambda found: add(found, options, entries, wide))
     return Finding(results, [RESULTS], claim_about(results), panels(results, archs))
 
 
-def add(found: Evaluation, bench: Bench, options: Options, entries: Sequence[Entry], wide: Sequence[Entry]) -> None:
-    """Units, outcomes and verdicts of both metrics; they depend on directions alone and are the same on both splits."""
-    points = {
-        o.subject: o.point
-        for o in found.outcomes
-        if o.metric == "l0" and o.split != "validation" and o.seed is not None
-    }
-    costs = {cost.id: cost for cost in found.costs}
-    arms, units, directions = [], [], []
-    for entry in entries:
-        subject = checks.subject_of(entry)
-        fires = living(found, entry.arm, subject)
-        arm = tables.standing(entry, subject, points[subject], costs[tables.recorded_cost(entry, subject).id])
-        arms.append(arm)
-        directions.append((arm, entry.dictionary.W_dec[fires]))
-    for (arm, own), broad in zip(directions, wide, strict=True):
-        others = [
-            W
-            for other, W in directions
-            if (other.name, other.label) == (arm.name, arm.label) and other.seed != arm.seed
-        ]
-        nearest = cosines(own, broad.dictionary.W_dec).amax(1) if len(own) else torch.zeros(0)
-        sums = {
-            AGREEMENT: (float(np.mean([match(own, W).mcc if len(own) and len(W) else 0.0 for W in others])), 1.0),
-            KEPT: (float((nearest > RECOVERED_ABOVE).sum()), float(len(own))),
-        }
-        for split in ("validation", "test"):
-            for metric, (num, den) in sums.items():
-                units.append(
-                    Units.of(
-                        study=bench.name, task=found.run["task"], arm=arm.name, metric=metric, split=split, seed=arm.seed,
-                        point=points[arm.subject], subject=arm.subject, unit_kind="seed", unit=[f"seed {arm.seed}"], num=[num],
-                        den=[den], n_obs=[len(own)],
-                    )
-                )  # fmt: skip
-    table = Units.concat(units)
-    judged = compare(table, arms, METRICS, found.costs, seed=options.seed, resamples=options.resamples)
-    found.units = Units.concat([found.units, table])
-    found.outcomes += summarise(table, arms, METRICS, seed=options.seed, resamples=options.resamples)
-    found.verdicts += judged.verdicts
-    found.notes += judged.notes
+def add(found: Evaluation, options: Options, entries: Sequence[Entry], wide: Sequence[Entry]) -> None:
+    """Both metrics of every dictionary against those of the other seeds of its configuration."""
+    living = [entry.dictionary.W_dec[frequencies(found, entry) > 0] for entry in entries]
+    broad = [entry.dictionary.W_dec for entry in wide]
+    values: dict[Metric, list[float]] = {metric: [] for metric in METRICS}
+    for entry, own in zip(entries, living, strict=True):
+        others = [i for i, e in enumerate(entries) if e.seed != entry.seed and same_but_seed(e, entry)]
+        values[METRICS[0]].append(float(np.mean([agreement(own, living[i]) for i in others])))
+        values[METRICS[1]].append(float(np.mean([kept(own, broad[i]) for i in others])))
+    add_by_seed(found, entries, values, options)
 
 
-def living(found: Evaluation, arm: str, subject: str) -> Tensor:
-    """Indices of the latents that fired on the test documents."""
-    columns = found.histogram.to_pydict()
-    rows = zip(columns["arm"], columns["subject"], columns["latent"], columns["frequency"], strict=True)
-    return torch.tensor([i for a, s, i, f in rows if (a, s) == (arm, subject) and f > 0], dtype=torch.int64)
+def same_but_seed(a: Entry, b: Entry) -> bool:
+    return a.arm == b.arm and a.dictionary.config == b.dictionary.config
 
 
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """|cosine| of every row of a [n, d] with every row of b [m, d]: [n, m]."""
-    first, second = (w / w.norm(dim=1, keepdim=True).clamp_min(1e-12) for w in (a, b))
-    return (first @ second.t()).abs()
+def agreement(a: Tensor, b: Tensor) -> float:
+    """Mean |cosine| of the rows of a and b matched one to one; 0 where one of them has none."""
+    return match(a, b).mcc if len(a) and len(b) else 0.0
+
+
+def kept(narrow: Tensor, wide: Tensor) -> float:
+    """Share of the rows of `narrow` that have a row of `wide` with |cosine| above .9."""
+    first, second = (w / w.norm(dim=1, keepdim=True).clamp_min(1e-12) for w in (narrow, wide))
+    nearest = (first @ second.t()).abs().amax(1)
+    return float((nearest > RECOVERED_ABOVE).float().mean()) if len(narrow) else 0.0
 
 
 def claim_about(results: Results) -> Claim:
@@ -138,7 +109,7 @@ def panels(results: Results, archs: Sequence[str]) -> list[Panel]:
         (
             KEPT,
             "Kept in a wider dictionary",
-            "Share of living latents with a near twin in the wider dictionary of the same seed.",
+            "Share of living latents with a near twin in a wider dictionary of another seed.",
         ),
     ):
         lines = [curve(pooled(results, metric), arm) for arm in [*archs, CHANCE]]

@@ -23,6 +23,7 @@ EVERY = 10  # steps
 SLOW, FAST = 0.2, 1.0
 SOON = 25  # updates
 LIMIT = 100.0
+MISSED = 0.1  # relative distance from the target that is said at the end
 
 
 class Controller:
@@ -56,6 +57,12 @@ class Controller:
         self.factor = min(LIMIT, max(1 / LIMIT, math.exp(self.total + FAST * error)))
         self.n_active = self.n_rows = self.n_steps = 0
 
+    def warning(self, l0: float) -> str | None:
+        """One sentence when the run ends elsewhere than it was told; l0 of its last steps."""
+        if abs(l0 - self.target) <= MISSED * self.target:
+            return None
+        return f"L0 is {l0:.4g}, not the {self.target:g} of --target-l0; train longer, or start from another penalty weight."
+
     def numbers(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "target"}
 
@@ -68,16 +75,15 @@ def controller(name: str, dictionary: Dictionary, target: float | None) -> Contr
     """The loop for a dictionary, None without a target. Raises BadOption where no penalty could reach it."""
     if target is None:
         return None
+    who = dictionary.arch if name == "." else f"{name} ({dictionary.arch})"
     penalties = {term: weight for term, weight in dictionary.weights(1.0).items() if term not in dictionary.recon}
     if not penalties:
         raise BadOption(
-            f"--target-l0 is {target:g}, but {name} ({dictionary.arch}) has no sparsity penalty whose weight could be moved; "
+            f"--target-l0 is {target:g}, but {who} has no sparsity penalty whose weight could be moved; "
             "leave it out, or set --arch.k where there is one."
         )
     if not any(penalties.values()):
-        raise BadOption(
-            f"--target-l0 is {target:g}, but the penalty of {name} has weight 0; give it one to start from."
-        )
+        raise BadOption(f"--target-l0 is {target:g}, but the penalty of {who} has weight 0; give it one to start from.")
     if target >= dictionary.d_sae:
-        raise BadOption(f"--target-l0 is {target:g}; it must be below the {dictionary.d_sae} latents of {name}.")
+        raise BadOption(f"--target-l0 is {target:g}; it must be below the {dictionary.d_sae} latents of {who}.")
     return Controller(target)

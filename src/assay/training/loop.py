@@ -31,6 +31,7 @@ from assay.dictionaries.wiring import along
 from assay.training import checkpoint
 from assay.training.member import Member
 from assay.training.options import TrainConfig
+from assay.training.step import trainable
 from assay.training.workers import workers
 
 SAMPLE = 16_384  # rows for scale, initialisation and resampling
@@ -297,7 +298,7 @@ def _cost(dictionary: Dictionary, seconds: float, flops: int | None, tokens: int
         "upfront_tokens": tokens,
         "upfront_seconds": seconds,
         "upfront_flops": flops,
-        "params_trained": sum(p.numel() for name, p in dictionary.named_parameters() if name not in dictionary.frozen),
+        "params_trained": sum(p.numel() for p in trainable(dictionary).values()),
         "peak_bytes": provenance.peak_bytes(),
         "device": device,
         "n_threads": torch.get_num_threads(),

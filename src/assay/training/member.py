@@ -133,7 +133,7 @@ class Member:
 
     def report(self, t: int) -> dict[str, Any]:
         """The statistics since the last report, as a line of log.jsonl; starts a new window."""
-        line = {
+        line: dict[str, Any] = {
             "step": t,
             "tokens": t * self.options.batch_size,
             **self.window.summary(),
@@ -143,6 +143,8 @@ class Member:
         }
         if self.controller is not None:
             line["penalty_factor"] = self.controller.factor
+            if (missed := self.controller.warning(line["l0"])) is not None:
+                line["warning"] = " ".join([missed, *([line["warning"]] if "warning" in line else [])])
         if t < self.options.n_steps:
             line.pop("warning", None)
         self.window = Window(self.dictionary.d_out)

@@ -39,7 +39,7 @@ class Step:
 
 def trainable(dictionary: Dictionary) -> dict[str, Tensor]:
     """The parameters that training changes, by name."""
-    return {name: p for name, p in dictionary.named_parameters() if name not in dictionary.frozen}
+    return {name: p for name, p in dictionary.named_parameters() if name.partition(".")[0] not in dictionary.frozen}
 
 
 def dense(
