@@ -38,6 +38,7 @@ class Study:
     lr: str = "3e-3"
 
 
+NEAR_ONE = 0.02  # of gamma: the margin of a tie
 STUDIES = {
     "stories260k": Study(
         model=str(SHARED / "data/models/stories260k"), site="resid_post.2", train=("tinystories-train", "tinystories-recased"),
@@ -193,25 +194,46 @@ def verdict_lines(results: Any) -> list[str]:
 
 def claims(results: Any) -> list[str]:
     """The two claims of the Gated paper, judged by what was measured here and by nothing else."""
-    gated = [v for v in results.verdicts if v.arm == "gated" and v.metric in ("fvu", "loss_recovered_zero")]
+    table = results.to_pandas()
+    table = table[table["split"].map(is_test) & table["seed"].isna()]
     lines: list[str] = []
     for metric in ("loss_recovered_zero", "fvu"):
-        words = [v.word for v in gated if v.metric == metric]
-        if words:
-            counted = ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(words))
-            lines.append(
-                f"- *Gated reaches the baseline's fidelity at fewer active latents* ({metric}): {counted}, of {len(words)} points."
+        found = [v for v in results.verdicts if v.arm == "gated" and v.metric == metric]
+        against_l1 = [v.word for v in found if v.baseline == "relu"]
+        others = [f"{v.word} {v.baseline} at L0 {v.point:.3g}" for v in found if v.baseline != "relu"]
+        nulls = table[(table["arm"] == "gated") & (table["metric"] == metric) & table["value"].isna()]
+        if len(nulls):
+            said = f"does not apply: {nulls.iloc[0]['why_null']}"
+        elif not against_l1:
+            said = (
+                "**cannot be tested here**, since no sparsity of the two overlaps where relu is the strongest baseline"
             )
         else:
-            lines.append(
-                f"- *Gated reaches the baseline's fidelity at fewer active latents* ({metric}): cannot be tested here."
+            counted = ", ".join(f"{against_l1.count(w)} {w}" for w in dict.fromkeys(against_l1))
+            word = (
+                "holds"
+                if set(against_l1) == {"beats"}
+                else "does not hold"
+                if "beats" not in against_l1
+                else "holds in part"
             )
-    table = results.to_pandas()
-    table = table[table["split"].map(is_test) & (table["metric"] == "gamma") & table["seed"].isna()]
+            said = f"**{word}**: {counted}, of {len(against_l1)} points against relu"
+        rest = f"; {', '.join(others)}" if others else ""
+        lines.append(f"- *Gated reaches the L1 baseline's fidelity at fewer active latents* ({metric}): {said}{rest}.")
+    gamma = table[table["metric"] == "gamma"]
     for arm, claim in (("gated", "near 1"), ("relu", "below 1")):
-        found = table[table["arm"] == arm].sort_values("point")
+        found = gamma[gamma["arm"] == arm].sort_values("point")
+        near = (found["value"] - 1).abs() <= NEAR_ONE
+        right = near if arm == "gated" else found["hi"] < 1 - NEAR_ONE
+        word = (
+            "holds"
+            if right.all()
+            else "does not hold"
+            if not right.any()
+            else f"holds at {right.sum()} of {len(found)} points"
+        )
         shown = "; ".join(f"L0 {r.point:.1f}: {r.value:.3f} [{r.lo:.3f}, {r.hi:.3f}]" for r in found.itertuples())
-        lines.append(f"- *γ is {claim} for {arm}*: {shown}.")
+        lines.append(f"- *γ is {claim} for {arm}*: **{word}**. {shown}.")
     return lines
 
 

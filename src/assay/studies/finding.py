@@ -40,6 +40,8 @@ class Claim:
             else f"speaks of these dictionaries only, {self.n_seeds} seed{'s' if self.n_seeds != 1 else ''}; "
             f"an architecture needs {FEWEST_SEEDS} or more"
         )
+        if not self.n_seeds:
+            scope = "nothing was compared"
         return f"claim: {self.word} ({scope}): {'; '.join(self.reasons)}."
 
 

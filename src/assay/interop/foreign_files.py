@@ -1,0 +1,261 @@
+"""Files that strangers wrote: read as plain tensors and JSON, or refused in one sentence; nothing in them is ever run.
+
+inside(folder, name)     a regular file that lies in the folder, also after links are followed
+json_of, safetensors_of, npz_of, torch_of     its content; tensors come as finite float32, whole numbers as they are
+fit(tensors, path, sizes, W_enc="d_in d_sae", ...)     checks every shape and fills `sizes`
+torch_bytes(tensors)     the bytes of a `.pt` archive of tensors, written without pickling anything
+
+A header is believed only as far as the file's size bears it out, so that no small file can ask for a large memory. A folder of the
+hub's cache (`.../snapshots/REVISION`) may link to the `blobs` beside it, since that is how the cache is made.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core import artefact
+from assay.core.errors import BadInput, Corrupt, NotFound
+
+MOST_JSON = 16 << 20  # bytes of a configuration
+MOST_HEADER = 64 << 20  # bytes of the header of a safetensors file
+MOST_ARRAYS = 64  # in one .npz
+NPY_HEADER = 128 + 10_000  # bytes before the numbers of an .npy, at most
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` of a folder. Raises NotFound when it is missing, BadInput when it leads out or is no file."""
+    path = folder / name
+    if not path.exists():
+        raise NotFound(f"{path} does not exist.")
+    real, home = path.resolve(), folder.resolve()
+    cache = next((p.parent / "blobs" for p in (home, *home.parents) if p.name == "snapshots"), None)
+    if not real.is_relative_to(home) and not (cache is not None and real.is_relative_to(cache)):
+        raise BadInput(f"{path} is a link that leads out of its folder, to {real}; copy the file itself there.")
+    if not real.is_file():
+        raise BadInput(f"{path} is not a regular file.")
+    return path
+
+
+def is_there(folder: Path, name: str) -> bool:
+    """Whether a folder has such a file; where it leads is checked on reading."""
+    return (folder / name).is_file()
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises BadInput for anything else."""
+    if path.stat().st_size > MOST_JSON:
+        raise BadInput(f"{path} is larger than any configuration ({path.stat().st_size >> 20} MB); it is not read.")
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not readable JSON ({type(error).__name__}).") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} holds a {type(found).__name__}, not a JSON object.")
+    return found
+
+
+def peek_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object, or {} where there is none that can be read: for looking at what a folder is."""
+    try:
+        return json_of(inside(folder, name)) if is_there(folder, name) else {}
+    except (BadInput, OSError):
+        return {}
+
+
+def safetensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(8)
+    header = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+    if header > min(MOST_HEADER, size - 8):
+        raise BadInput(f"{path} says that its header has {header} bytes, but the file has {size}; it is not read.")
+    try:
+        return clean(artefact.read_tensors(path), path)
+    except Corrupt as error:
+        raise BadInput(str(error)) from None
+
+
+def safetensors_names(path: Path) -> set[str]:
+    """The names of the tensors of a safetensors file, from its header; empty where there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(MOST_HEADER, path.stat().st_size - 8):
+                return set()
+            header = json.loads(file.read(length))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(header) - {"__metadata__"} if isinstance(header, dict) else set()
+
+
+def npz_of(path: Path) -> dict[str, Tensor]:
+    """The arrays of an .npz. Their headers are checked against the archive's own sizes before numpy opens it, without pickles."""
+    import numpy as np
+    from numpy.lib import format as npy
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            names = [m.filename for m in members]
+            if len(members) > MOST_ARRAYS or len(set(names)) != len(names):
+                raise BadInput(f"{path} holds {len(members)} members, some of one name or too many; it is not read.")
+            for member in members:
+                if not member.filename.endswith(".npy") or "/" in member.filename or "\\" in member.filename:
+                    raise BadInput(f"{path} holds {member.filename!r}, which is no array; it is not read.")
+                with archive.open(member) as file:
+                    version = npy.read_magic(file)
+                    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                    shape, _, dtype = reader(file)
+                    header = file.tell()
+                numbers = math.prod(shape) * dtype.itemsize
+                if dtype.hasobject or dtype.kind not in "fiu" or header > NPY_HEADER:
+                    raise BadInput(f"{path}: {member.filename} holds {dtype}, not numbers; it is not read.")
+                if numbers + header != member.file_size:
+                    raise BadInput(
+                        f"{path}: {member.filename} says it is {list(shape)}, which its {member.file_size} bytes are not."
+                    )
+                if member.file_size > 1100 * member.compress_size + 1024:  # deflate packs at most 1032 to 1
+                    raise BadInput(f"{path}: {member.filename} unpacks to more than it can; it is not read.")
+            unpacked = sum(m.file_size for m in members)
+            if unpacked > 32 * path.stat().st_size + (1 << 24):  # weights hardly shrink
+                raise BadInput(
+                    f"{path} has {path.stat().st_size} bytes and unpacks to {unpacked}; weights do not shrink so, it is not read."
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+    except BadInput:
+        raise
+    except Exception as error:  # what zipfile and numpy raise on a damaged file is not one family
+        raise BadInput(f"{path} is not a whole .npz of numbers ({type(error).__name__}).") from None
+    return clean(found, path)
+
+
+def torch_of(path: Path) -> Any:
+    """The content of a `.pt` archive: tensors in containers. Whatever would run code is refused by the loader, and said.
+
+    The only place that calls torch.load, and only with weights_only.
+    """
+    size = path.stat().st_size
+    try:
+        if not zipfile.is_zipfile(path):
+            raise BadInput(f"{path} is not a torch archive of today's kind; save it again with a current torch.")
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if ".." in Path(member.filename).parts or member.filename.startswith(("/", "\\")):
+                    raise BadInput(f"{path} holds {member.filename!r}, a path that leads out; it is not read.")
+            if sum(m.file_size for m in archive.infolist()) > size:
+                raise BadInput(f"{path} unpacks to more than its {size} bytes, which torch's own archives never do.")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        first = str(error).strip().splitlines()
+        if "nsupported" in str(error) or "WeightsUnpickler" in str(error) or "Weights only" in str(error):
+            named = [word for word in str(error).replace("`", " ").split() if "." in word and word[0].isalpha()]
+            hint = next((w for w in named if not w.startswith(("torch.load", "torch.serialization"))), "")
+            raise BadInput(
+                f"{path} holds more than tensors{f' ({hint})' if hint else ''}: loading it could run code, so it is refused."
+            ) from None
+        said = first[0][:120] if first else ""
+        raise BadInput(f"{path} is not a whole torch archive ({type(error).__name__}: {said}).") from None
+
+
+def clean(tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Dense tensors on the CPU: floats as finite float32, whole numbers as they are. Raises BadInput naming the first bad one."""
+    made: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+            raise BadInput(f"{path}: {name} is not a dense tensor of real numbers.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise BadInput(f"{path}: {name} says it is {list(tensor.shape)}, more than what is stored of it.")
+        if tensor.is_floating_point():
+            tensor = tensor.detach().float().contiguous()
+            if not bool(torch.isfinite(tensor).all()):
+                raise BadInput(f"{path}: {name} holds values that are not finite; the dictionary is unusable.")
+        made[str(name)] = tensor
+    return made
+
+
+def fit(
+    tensors: Mapping[str, Tensor], path: Path, sizes: dict[str, int], *, may: Mapping[str, str] | None = None, **must: str
+) -> None:
+    """Check names and shapes: must and may give each tensor's axes, such as W_enc="d_in d_sae"; "" is a single number.
+
+    `sizes` holds what the configuration says of the axes and takes up what the tensors say. A dot in a name is written `__`.
+    """
+    may = may or {}
+    axes = {name.replace("__", "."): shape for name, shape in {**must, **may}.items()}
+    missing = [n for n in (m.replace("__", ".") for m in must) if n not in tensors]
+    if missing:
+        raise BadInput(f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(tensors)[:12]) or 'nothing'}.")
+    extra = sorted(set(tensors) - set(axes))
+    if extra:
+        raise BadInput(
+            f"{path} also holds {', '.join(extra[:6])}, which a dictionary of this kind has not; nothing is left out silently, "
+            "so it is not read."
+        )
+    for name, tensor in tensors.items():
+        wanted = axes[name].split()
+        if tensor.dim() != len(wanted) or 0 in tensor.shape:
+            raise BadInput(f"{path}: {name} is {list(tensor.shape)}; {axes[name] or 'one number'} was expected.")
+        if not tensor.is_floating_point() and wanted:
+            raise BadInput(f"{path}: {name} holds {tensor.dtype}; weights are floating-point numbers.")
+        for axis, size in zip(wanted, tensor.shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                raise BadInput(
+                    f"{path}: {name} is {list(tensor.shape)}, so {axis} would be {size}, but it is {sizes[axis]} by the rest of "
+                    "the dictionary; its files do not belong together."
+                )
+
+
+def whole(value: Any, name: str, path: Path) -> int:
+    """A positive whole number of a configuration."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 < value < 1 << 40:
+        raise BadInput(f"{path}: {name} is {value!r}; a positive whole number was expected.")
+    return int(value)
+
+
+def torch_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """A torch archive of a dict of tensors: zip members data.pkl (a fixed stream of opcodes, spelled out here), data/0, data/1, ...
+
+    float32, int32 and int64 only, which is all that the formats need.
+    """
+    kinds = {torch.float32: "FloatStorage", torch.int32: "IntStorage", torch.int64: "LongStorage"}
+
+    def text(word: str) -> bytes:
+        return b"X" + struct.pack("<I", len(word.encode())) + word.encode()
+
+    def number(n: int) -> bytes:
+        return b"\x8a\x08" + struct.pack("<q", n)
+
+    def numbers(values: tuple[int, ...]) -> bytes:
+        return b"(" + b"".join(map(number, values)) + b"t"
+
+    stream, blobs = [b"\x80\x02}("], []
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = b"(" + text("storage") + b"ctorch\n" + kinds[plain.dtype].encode() + b"\n" + text(str(len(blobs)))
+        storage += text("cpu") + number(plain.numel()) + b"tQ"
+        stream += [text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", storage, number(0), numbers(tuple(plain.shape))]
+        stream += [numbers(plain.stride()), b"\x89ccollections\nOrderedDict\n)RtR"]
+        blobs.append(plain.numpy().tobytes())
+    stream.append(b"u.")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        members = {"data.pkl": b"".join(stream), "byteorder": b"little", "version": b"3\n"}
+        members |= {f"data/{i}": blob for i, blob in enumerate(blobs)}
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+    return out.getvalue()
