@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +176,13 @@ def test_bad_options_are_refused_with_what_to_do() -> None:
         _ = Options(model="other").chosen_site
     with pytest.raises(BadOption, match="--wider"):
         pareto.Options(wider=1.0)
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_every_study_has_its_page(name: str) -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs" / "studies"
+    page = (docs / f"{name}.md").read_text()
+    module = studies.study(name)
+    assert module.QUESTION in page and f"assay study {name}" in page and "**Rule of the claim.**" in page
+    assert f"({name}.md)" in (docs / "README.md").read_text()
+    assert module.CLAIM.endswith(".") and module.SOURCE

@@ -18,6 +18,8 @@ VERBS = {
     "study": "an experiment of a paper on your model, with its verdict",
     "report": "build or rebuild report.html from saved results",
     "verify": "check a dictionary's hashes and recompute its golden vectors",
+    "inspect": "what a dictionary of any format is: architecture, widths, site, conventions",
+    "convert": "write a dictionary in another tool's format, and check that it is the same",
     "list": "what there is: archs, sites, studies, texts",
     "doctor": "what works on this machine and what does not, and why",
 }

@@ -13,7 +13,7 @@ from assay.core import artefact
 from assay.core.errors import BadInput, BadOption, NotFound, nearest
 from assay.dictionaries.files import CONFIG
 from assay.interop import open as open_dictionary
-from assay.training import TrainConfig
+from assay.training import ModelStream, TrainConfig
 
 
 def set_threads(threads: int | None) -> None:
@@ -68,6 +68,11 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
             values.target = ",".join(model.canonical(single) for single in activations.each(values.target))
         blocks = blocks_of(model, values.text, values.text_column, values.context, values.quiet, ("train",))
         facts = model_facts(values, model)
+        if options.against != "activations":
+            against = ModelStream(
+                model, blocks, site, values.target, seed=options.stream_seed, batch_size=options.batch_size
+            )
+            return against, site, facts
         sites = _all_sites(site, values.target)
         source = activations.LiveSource(model, blocks, sites)
         if options.n_tokens > activations.Stream(source, sites).n_rows:

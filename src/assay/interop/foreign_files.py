@@ -2,7 +2,7 @@
 
 inside(folder, name)     a regular file that lies in the folder, also after links are followed
 json_of, safetensors_of, npz_of, torch_of     its content; tensors come as finite float32, whole numbers as they are
-fit(tensors, path, sizes, W_enc="d_in d_sae", ...)     checks every shape and fills `sizes`
+fit(tensors, path, sizes, {"W_enc": "d_in d_sae", ...})     checks every name and shape, fills `sizes`
 torch_bytes(tensors)     the bytes of a `.pt` archive of tensors, written without pickling anything
 
 A header is believed only as far as the file's size bears it out, so that no small file can ask for a large memory. A folder of the
@@ -176,7 +176,12 @@ def clean(tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Dense tensors on the CPU: floats as finite float32, whole numbers as they are. Raises BadInput naming the first bad one."""
     made: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.layout != torch.strided
+            or tensor.is_complex()
+            or tensor.is_quantized
+        ):
             raise BadInput(f"{path}: {name} is not a dense tensor of real numbers.")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise BadInput(f"{path}: {name} says it is {list(tensor.shape)}, more than what is stored of it.")
@@ -189,15 +194,18 @@ def clean(tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def fit(
-    tensors: Mapping[str, Tensor], path: Path, sizes: dict[str, int], *, may: Mapping[str, str] | None = None, **must: str
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    sizes: dict[str, int],
+    must: Mapping[str, str],
+    may: Mapping[str, str] | None = None,
 ) -> None:
-    """Check names and shapes: must and may give each tensor's axes, such as W_enc="d_in d_sae"; "" is a single number.
+    """Check names and shapes: must and may give each tensor's axes, such as {"W_enc": "d_in d_sae"}; "" is a single number.
 
-    `sizes` holds what the configuration says of the axes and takes up what the tensors say. A dot in a name is written `__`.
+    `sizes` holds what the configuration says of the axes and takes up what the tensors say.
     """
-    may = may or {}
-    axes = {name.replace("__", "."): shape for name, shape in {**must, **may}.items()}
-    missing = [n for n in (m.replace("__", ".") for m in must) if n not in tensors]
+    axes = {**must, **(may or {})}
+    missing = [name for name in must if name not in tensors]
     if missing:
         raise BadInput(f"{path} has no {', '.join(missing)}; it holds {', '.join(sorted(tensors)[:12]) or 'nothing'}.")
     extra = sorted(set(tensors) - set(axes))
@@ -259,3 +267,10 @@ def torch_bytes(tensors: Mapping[str, Tensor]) -> bytes:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
     return out.getvalue()
+
+
+def folder_of(path: Path, name: str) -> Path | None:
+    """The folder that holds the file `name`, of a path that names the folder or the file; None where it does not."""
+    if path.is_dir():
+        return path if is_there(path, name) else None
+    return path.parent if path.name == name and path.is_file() else None

@@ -114,7 +114,9 @@ def _rule(d: Dictionary) -> dict[str, Any]:
 
     if isinstance(d, Gated):
         if d.extra_encoders:
-            raise BadInput("Its gate and its magnitude have encoders of their own (tie_encoder=False), which no format holds.")
+            raise BadInput(
+                "Its gate and its magnitude have encoders of their own (tie_encoder=False), which no format holds."
+            )
         r_mag = p.r_mag if "r_mag" in d.vectors else torch.zeros_like(p.b_gate)
         b_mag = p.b_mag if "b_mag" in d.vectors else r_mag.exp() * p.b_gate
         return {"rule": "gated", "vectors": own(b_gate=p.b_gate, r_mag=r_mag, b_mag=b_mag)}

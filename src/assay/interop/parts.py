@@ -69,7 +69,9 @@ class Parts:
         if self.subtracts and self.d_in != self.d_out:
             raise BadInput(f"b_dec is subtracted from x, but d_in={self.d_in} and d_out={self.d_out} differ.")
         if self.subtracts and self.transcoder:
-            raise BadInput("This is a transcoder that subtracts b_dec from its input, though b_dec lies at another site.")
+            raise BadInput(
+                "This is a transcoder that subtracts b_dec from its input, though b_dec lies at another site."
+            )
         if not all(0 < s < float("inf") for s in self.scale):
             raise BadInput(f"The activation scale is {self.scale}; positive numbers are needed.")
 

@@ -36,6 +36,7 @@ SETTLED = 0.02  # as far as FVU of a run may move over its last fifth
 class Options(Sparsities):
     """Options of the study."""
 
+    archs: tuple[str, ...] = ("gated", "topk", "batchtopk", "matryoshka")
     seeds: int = 5
     """Seeds of each dictionary; five or more give verdicts on dense latents."""
     above: float = 0.1

@@ -60,7 +60,7 @@ class Options(Sparsities):
     """Trees of features in which a child fires only with its parent; the size's own when not given, 0 for no hierarchy."""
     seeds: int = 5
     """Worlds; five or more give verdicts."""
-    n_tokens: int = 200_000
+    n_tokens: int = 150_000
     """Rows that each dictionary is trained on."""
     fit_tokens: int = 20_000
     """Rows that each classical method is fitted on."""

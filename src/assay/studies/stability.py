@@ -42,8 +42,11 @@ METRICS = (Metric(name=AGREEMENT, better="higher"), Metric(name=KEPT, better="hi
 class Options(Sparsities):
     """Options of the study."""
 
+    archs: tuple[str, ...] = ("archetypal", "gated", "matryoshka")
     seeds: int = 5
     """Seeds of each dictionary; five or more give verdicts."""
+    n_tokens: int = 100_000
+    """Rows that each dictionary is trained on."""
     wider: float = 2.0
     """Width of the wide dictionaries, as a multiple of the others'."""
     k: tuple[int, ...] = (4, 8, 16)

@@ -12,11 +12,12 @@ from typing import Any
 
 from assay.activations import Stream
 from assay.dictionaries import Dictionary
+from assay.training.against_model import ModelStream
 from assay.training.calibrate import calibrate
 from assay.training.loop import Interrupted, Plan, scale_of, sweep
 from assay.training.options import TrainConfig
 
-__all__ = ["Interrupted", "Plan", "TrainConfig", "calibrate", "scale_of", "sweep", "train"]
+__all__ = ["Interrupted", "ModelStream", "Plan", "TrainConfig", "calibrate", "scale_of", "sweep", "train"]
 
 
 def train(

@@ -84,6 +84,10 @@ def sweep(
             f"The stream gives batches of {stream.batch_size} rows, but batch_size is {plans[0].options.batch_size}; "
             "steps and tokens are counted from it, so give both the same."
         )
+    if plans[0].options.against != "activations" and not hasattr(stream, "external"):
+        raise BadOption(
+            f"--against {plans[0].options.against} needs the model: give --model, --site and --text, not activations."
+        )
     out = Path(out)
     asked = {
         "site": site,
@@ -135,6 +139,11 @@ def _check(plans: list[Plan]) -> None:
         twice = next(n for n in names if names.count(n) > 1)
         raise BadOption(
             f'Two dictionaries of this run are both "{twice}"; leave one out or give them different options.'
+        )
+    against = {plan.options.against for plan in plans} - {"activations"}
+    if against and len(plans) > 1:
+        raise BadOption(
+            f"--against {against.pop()} trains one dictionary at a time, since each changes the model in its own way."
         )
     for plan in plans:
         if plan.options.init_resample and plan.init_from is None:
@@ -353,7 +362,10 @@ def _resample(members: list[Member], t: int, maker: _Maker) -> None:
 def _one_step(member: Member, t: int, stream: Stream, xy: tuple[Tensor, Tensor]) -> None:
     x, y = xy
     try:
-        member.step(t, x, y)
+        external = getattr(stream, "external", None)  # of a stream that trains against its model
+        if external is not None:
+            external = partial(external, c_out=member.dictionary.scale[1])
+        member.step(t, x, y, external)
     except BadInput as error:
         bad = (~(torch.isfinite(x).all(1) & torch.isfinite(y).all(1))).nonzero().flatten()
         if bad.numel() == 0:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,15 +14,15 @@ from torch import Tensor
 from assay import kernels
 from assay.core.errors import BadInput
 from assay.core.randomness import torch_rng
-from assay.dictionaries import Dictionary
+from assay.dictionaries import LIVE, Dictionary
 from assay.dictionaries.wiring import width
 from assay.training.auxk import add_auxk
 from assay.training.controller import controller
 from assay.training.options import TrainConfig
 from assay.training.resample import resample
 from assay.training.schedule import learning_rate, resample_steps, sparsity_ramp
+from assay.training.step import External, trainable
 from assay.training.step import step as gradients
-from assay.training.step import trainable
 from assay.training.window import Window
 
 EPS = 1e-8
@@ -50,17 +52,23 @@ class Member:
         self.controller = controller(name, dictionary, options.target_l0)
 
     @torch.no_grad()
-    def step(self, t: int, x: Tensor, y: Tensor) -> None:
-        """Step `t` (from 0) on x [batch, d_in], y [batch, d_out] in training space. Raises BadInput on a non-finite loss."""
+    def step(self, t: int, x: Tensor, y: Tensor, external: Callable[..., External] | None = None) -> None:
+        """Step `t` (from 0) on x [batch, d_in], y [batch, d_out] in training space. Raises BadInput on a non-finite loss.
+
+        external(y_hat, y=, loss=, weight=): the model's part of the loss, when training against it.
+        """
         started = time.perf_counter()
         options, dictionary = self.options, self.dictionary
         ramp = sparsity_ramp(options, t)
         progress = t / options.n_steps
         x, y = dictionary.training_batch(x, y, torch_rng(options.seed, "batch", t))
-        weights = dictionary.weights(ramp)
+        weights = self.weighted(dictionary.weights(ramp))
         if self.controller is not None:
             weights = {t: w if t in dictionary.recon else w * self.controller.factor for t, w in weights.items()}
-        done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support)
+        criterion = None
+        if external is not None:
+            criterion = partial(external, y=y, loss=options.against, weight=options.kl_weight)
+        done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion)
         if dictionary.dead_latents == "auxk":
             term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
             done.terms["auxk"] = term
@@ -101,6 +109,13 @@ class Member:
             self.flops += 2 * len(x) * d_in * d_sae + 2 * pairs * (2 * d_out + d_in) * len(dictionary.recon)
         self.window.add(y, done.x_hat, len(done.f), done.terms, done.loss)
         self.seconds += time.perf_counter() - started
+
+    def weighted(self, weights: dict[str, float]) -> dict[str, float]:
+        """The weights of the loss's terms with what `against` makes of the reconstruction: less of it, or none."""
+        shares = {"activations": 1.0, "kl": 1 / (1 + self.options.kl_weight), "end_to_end": 0.0}
+        share = shares[self.options.against]
+        live = {term for term, (_, decoder, *_) in self.dictionary.recon.items() if decoder == LIVE}
+        return {term: w * share if term in live else w for term, w in weights.items()}
 
     def dead(self) -> Tensor:
         """Ids of the latents silent for `dead_tokens` or more."""

@@ -39,6 +39,10 @@ class TrainConfig:
     """With --init: latents that never fire on a sample of the new data count as dead from the start, and are revived."""
     dead_after: int | None = None
     """Tokens without firing after which a latent counts as dead; 10M, or a tenth of the run where that is less."""
+    against: Literal["activations", "kl", "end_to_end"] = "activations"
+    """What is minimised: the error of reconstruction; that and the model's KL, to fine-tune; the KL alone. The last two need --model."""
+    kl_weight: float = 1.0
+    """Weight of the model's KL: relative to the reconstruction error with kl, absolute with end_to_end."""
     seed: int = 0
     """Seed of the initialisation and of resampling."""
     order_seed: int | None = None
@@ -64,6 +68,7 @@ class TrainConfig:
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a fraction between 0 and 1")
         require(self.lr_warmup + self.lr_decay <= 1, "lr_warmup", self.lr_warmup, "at most 1 - --lr-decay")
         require(self.target_l0 is None or self.target_l0 > 0, "target_l0", self.target_l0, "positive")
+        require(self.kl_weight > 0, "kl_weight", self.kl_weight, "positive")
         require(self.clip is None or self.clip > 0, "clip", self.clip, "positive")
         require(all(0 < a < 1 for a in self.resample_at), "resample_at", self.resample_at, "moments between 0 and 1")
         require(self.dead_after is None or self.dead_after > 0, "dead_after", self.dead_after, "positive")

@@ -20,7 +20,18 @@ from torch import Tensor
 from assay.dictionaries import DENSE, LIVE, Dictionary
 from assay.kernels import Codes
 
-Criterion = Callable[[Tensor], tuple[float, Tensor]]  # x_hat [batch, d_out] -> (a loss, its gradient [batch, d_out])
+
+@dataclass(frozen=True)
+class External:
+    """A loss of the main reconstruction that somebody else computes: its value, gradient [batch, d_out], and terms to log."""
+
+    loss: float
+    gradient: Tensor
+    terms: dict[str, float]
+
+
+Criterion = Callable[[Tensor], External]  # of x_hat [batch, d_out]
+NOTHING = External(0.0, torch.zeros(()), {})
 
 DENSE_ABOVE = 0.06  # share of active pairs above which the dense path wins; measured at d=512 (5 to 8 per cent)
 
@@ -52,24 +63,23 @@ def dense(
 ) -> Step:
     """Loss and gradients by autograd over all pairs. x [batch, d_in], y [batch, d_out] in training space.
 
-    criterion: one more loss of the main reconstruction, from outside: it gives the value and the cotangent of x_hat.
+    criterion: one more loss of the main reconstruction, from outside.
     """
     params = trainable(dictionary)
-    external = 0.0
+    external = NOTHING
     with torch.enable_grad():
         forward = dictionary.dense_forward(x, y, progress)
         total = sum(weights[term] * value for term, value in forward.terms.items())
         assert isinstance(total, Tensor)
         pulled = total
         if criterion is not None:
-            external, g = criterion(forward.x_hat.detach())
-            pulled = total + (forward.x_hat * g).sum()
+            external = criterion(forward.x_hat.detach())
+            pulled = total + (forward.x_hat * external.gradient).sum()
         found: tuple[Tensor | None, ...] = torch.autograd.grad(pulled, list(params.values()), allow_unused=True)
     grads = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), found, strict=True)}
     return Step(
-        {term: float(value.detach()) for term, value in forward.terms.items()}
-        | ({} if criterion is None else {"external": external}),
-        float(total.detach()) + external,
+        {term: float(value.detach()) for term, value in forward.terms.items()} | external.terms,
+        float(total.detach()) + external.loss,
         grads,
         Codes.of(forward.f.detach()),
         forward.x_hat.detach(),
@@ -107,7 +117,7 @@ def sparse(
     outputs: list[Tensor] = []
     cotangents: list[Tensor] = []
     x_hat = y
-    external = 0.0
+    external = NOTHING
     for term, (code, decoder, *prefix) in dictionary.recon.items():
         here, output = support, codes[code]
         if prefix:  # only the latents below m
@@ -124,8 +134,8 @@ def sparse(
         if term == "recon":
             x_hat = guess
             if criterion is not None:
-                external, pulled = criterion(guess)
-                g = g + pulled
+                external = criterion(guess)
+                g = g + external.gradient
         outputs.append(output)
         reached = [kernel.cotangent(p, g[:, b.writes], W_dec) for p, (b, _, W_dec) in zip(f, wired, strict=True)]
         cotangents.append(reached[0] if len(reached) == 1 else torch.cat(reached))
@@ -168,9 +178,8 @@ def sparse(
             grads[enc] = kernel.accumulate(p, centred[:, block.reads]).t()
         if dictionary.pre_bias in grads:
             grads[dictionary.pre_bias][block.reads] -= W_enc @ summed[block.latents]
-    loss = sum(weights[term] * value for term, value in terms.items()) + external
-    if criterion is not None:
-        terms["external"] = external
+    loss = sum(weights[term] * value for term, value in terms.items()) + external.loss
+    terms |= external.terms
     main = support.joined(codes[dictionary.main_code].detach()).nonzero()
     return Step(terms, loss, {name: grads[name] for name in params}, main, x_hat, len(support))
 
