@@ -20,7 +20,7 @@ ABOUT = """Train many dictionaries over one reading of the activations: every ba
       --try "gated l1-coef=0.3,0.6,1.2" --try "relu l1-coef=0.6,1.2,2.4" --try "topk k=4,8,16"
   assay evaluate runs/pareto
 
-A --try names an architecture and values; lists multiply. Values may also be options of the run (lr=1e-3,3e-3). The controls (PCA,
+A --try names an architecture and values; lists multiply, and 8+16+32 is one value of three parts. Values may also be options of the run (lr=1e-3,3e-3). The controls (PCA,
 raw coordinates, random directions) are made on the grid of k unless --no-controls. Each dictionary goes to OUT/NAME/.
 """
 
@@ -122,13 +122,20 @@ def parse_try(text: str) -> dict[str, Any]:
 
 
 def number(text: str) -> Any:
-    """A whole number, a number, or the text itself."""
+    """A whole number, a number, a tuple of them (8+16+32), or the text itself."""
+    if "+" in text.strip("+"):
+        return tuple(number(part) for part in text.split("+"))
     for kind in (int, float):
         try:
             return kind(whole(text))
         except ValueError:
             continue
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def written(value: Any) -> str:
+    """A value as it stands in a folder's name."""
+    return "+".join(map(written, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def read_plan(path: Path) -> list[dict[str, Any]]:
@@ -192,7 +199,7 @@ def make_plans(
                 if d_sae is None:
                     raise BadOption(f"{item['arch']} needs a width; give --d-sae N, or d-sae=N in its --try.")
                 own["d_sae"] = d_sae
-            label = "_".join([item["arch"], *(f"{n.replace('_', '-')}-{v}" for n, v in given.items())])
+            label = "_".join([item["arch"], *(f"{n.replace('_', '-')}-{written(v)}" for n, v in given.items())])
             for seed in range(options.seed, options.seed + (1 if cls.seedless else seeds)):
                 name = label if cls.seedless else f"{label}_seed-{seed}"
                 trained = from_json(TrainConfig, {**{f: getattr(options, f) for f in run_fields}, **run, "seed": seed})
