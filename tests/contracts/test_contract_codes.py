@@ -97,6 +97,12 @@ def test_rows_do_not_see_each_other(case) -> None:
         torch.testing.assert_close(made.encode(loud)[:30], together, **TIGHT)
 
 
+def test_training_codes_differ_only_where_they_say_so(case) -> None:
+    made, x = case.made(), case.inputs(40)
+    same = torch.equal(made.encode_sparse(x).dense(), made.encode_sparse(x, training=True).dense())
+    assert same != made.batch_codes
+
+
 def test_repeated_calls_agree(case) -> None:
     made, x = case.made(), case.inputs(16)
     first, second = made.encode_sparse(x), made.encode_sparse(x)

@@ -99,6 +99,7 @@ class Dictionary(nn.Module):
     role: ClassVar[Literal["method", "baseline", "control"]] = (
         "method"  # its part in an evaluation, unless that says otherwise
     )
+    batch_codes: ClassVar[bool] = False  # whether a row's codes depend on its batch in training, so that L0 differs from inference
     seedless: ClassVar[bool] = False  # whether no seed changes it
     variants: ClassVar[tuple[str, ...]] = (
         "wiring",

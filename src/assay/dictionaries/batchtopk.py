@@ -43,6 +43,7 @@ class Config(TopkConfig):
 
 class Batchtopk(Dictionary):
     Config = Config
+    batch_codes = True
     vectors = ("b_enc",)
     degree = {"b_enc": 1, "threshold": 1}
     dead_latents = "auxk"

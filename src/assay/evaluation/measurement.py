@@ -98,7 +98,8 @@ class Measurement:
         self.ratio("norm_ratio").add(document, fidelity.norm_ratio_terms(reading.y, x_hat))
         self.ratio("l0").add(document, sparsity.l0_terms(codes.row, codes.value, len(x)))
         if coding.has_training_mode(self.dictionary):
-            trained = coding.encode(self.dictionary, x, training=True)
+            same = not getattr(self.dictionary, "batch_codes", True)
+            trained = codes if same else coding.encode(self.dictionary, x, training=True)
             self.ratio("l0_train").add(document, sparsity.l0_terms(trained.row, trained.value, len(x)))
         self._count(codes, reading, row_side)
         return x_hat

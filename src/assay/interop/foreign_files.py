@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -161,14 +162,13 @@ def torch_of(path: Path) -> Any:
     except BadInput:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        first = str(error).strip().splitlines()
-        if "nsupported" in str(error) or "WeightsUnpickler" in str(error) or "Weights only" in str(error):
-            named = [word for word in str(error).replace("`", " ").split() if "." in word and word[0].isalpha()]
-            hint = next((w for w in named if not w.startswith(("torch.load", "torch.serialization"))), "")
+        said = str(error).strip()
+        if any(word in said for word in ("nsupported", "WeightsUnpickler", "Weights only")):
+            named = re.search(r"GLOBAL `?([\w.]+)", said)
             raise BadInput(
-                f"{path} holds more than tensors{f' ({hint})' if hint else ''}: loading it could run code, so it is refused."
+                f"{path} holds more than tensors{f' ({named[1]})' if named else ''}: loading it could run code, so it is refused."
             ) from None
-        said = first[0][:120] if first else ""
+        said = said.splitlines()[0][:120] if said else ""
         raise BadInput(f"{path} is not a whole torch archive ({type(error).__name__}: {said}).") from None
 
 
@@ -230,8 +230,9 @@ def fit(
 
 def whole(value: Any, name: str, path: Path) -> int:
     """A positive whole number of a configuration."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 < value < 1 << 40:
-        raise BadInput(f"{path}: {name} is {value!r}; a positive whole number was expected.")
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not 0 < value < 1 << 40 or value != int(value):
+        raise BadInput(f"{path}: {name} is {str(value)[:60]!r}; a positive whole number was expected.")
     return int(value)
 
 

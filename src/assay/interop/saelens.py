@@ -85,9 +85,9 @@ def read(path: Path) -> Parts:
     file = inside(folder, WEIGHTS)
     cfg = modern(json_of(inside(folder, CONFIG)), folder / CONFIG)
     tensors = safetensors_of(file)
-    architecture, meta, notes = cfg["architecture"], cfg["metadata"], cfg["notes"]
+    architecture, meta, notes = str(cfg.get("architecture")), cfg["metadata"], cfg["notes"]
     if architecture not in RULES:
-        why = WHY_NOT.get(str(architecture), f"known are {', '.join(RULES)}")
+        why = WHY_NOT.get(architecture, f"known are {', '.join(RULES)}")
         raise BadInput(f"{folder} is a SAELens dictionary of architecture {architecture!r}, which is not read: {why}.")
     rule = RULES[architecture]
     transcoder = "transcoder" in architecture
@@ -119,7 +119,7 @@ def read(path: Path) -> Parts:
         norm_in_code=bool(cfg.get("rescale_acts_by_decoder_norm", False)) and rule in ("topk", "abstopk", "batchtopk"),
         facts=facts(
             format="saelens",
-            architecture=str(architecture),
+            architecture=architecture,
             scale=RAW if normalised == "none" else str(normalised),
             threshold=threshold_of(rule, k),
             b_dec=SUBTRACTED if subtracts else NOT_SUBTRACTED,
@@ -134,11 +134,11 @@ def read(path: Path) -> Parts:
 
 def modern(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
     """A configuration of any version with the keys of version 6; what was flat goes into `metadata`, remarks into `notes`."""
-    version = cfg.get("sae_lens_version") or (cfg.get("metadata") or {}).get("sae_lens_version") or ""
     cfg = {OLD_NAMES.get(name, name): value for name, value in cfg.items()}
     notes: tuple[str, ...] = ()
-    if not isinstance(cfg.get("metadata", {}), dict) or not isinstance(version, str):
+    if not isinstance(cfg.get("metadata", {}), dict):
         raise BadInput(f"{path}: metadata is not an object.")
+    version = str(cfg.get("sae_lens_version") or cfg.get("metadata", {}).get("sae_lens_version") or "")
     if "metadata" not in cfg or not version or version.startswith(("1.", "2.", "3.", "4.", "5.", "0.")):
         notes = ("a configuration of a version before 6",)
         kwargs = cfg.get("activation_fn_kwargs") or {}
