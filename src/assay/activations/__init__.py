@@ -6,6 +6,7 @@
 """
 
 from assay.activations.harvest import harvest
+from assay.activations.joined import Joined
 from assay.activations.live import LiveSource
 from assay.activations.order import DEFAULT_SHUFFLE_ROWS, Order
 from assay.activations.sequences import RowBatch, SequenceBatch, evaluation_batches, evaluation_rows
@@ -23,6 +24,7 @@ __all__ = [
     "Document",
     "Documents",
     "Frame",
+    "Joined",
     "LiveSource",
     "Order",
     "Origin",

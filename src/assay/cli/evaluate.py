@@ -30,6 +30,8 @@ class Flags(Common):
     """The column or key that holds the text."""
     activations: Path | None = None
     """Activations on disk instead of text; language-model metrics are null then."""
+    join: tuple[Path, ...] = ()
+    """More stores of the same tokens, of other models, for a crosscoder of several models."""
     model: str | None = None
     """The model, when it is not where the provenance says."""
     site: str | None = None
@@ -60,7 +62,8 @@ def main(argv: list[str]) -> int:
     out = result_folder(flags.out, "evaluate")
     found = entries(flags.dictionaries, flags.baseline)
     result = measure(
-        found, out, text=flags.text, text_column=flags.text_column, activations=flags.activations, model=flags.model,
+        found, out, text=flags.text, text_column=flags.text_column, activations=flags.activations, join=flags.join,
+        model=flags.model,
         site=flags.site, context=flags.context, max_documents=flags.max_documents, shift=flags.shift,
         allow_train=flags.allow_train, seed=flags.seed, resamples=flags.resamples, device=flags.device, dtype=flags.dtype,
         quiet=flags.quiet,

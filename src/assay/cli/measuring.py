@@ -18,6 +18,7 @@ def measure(
     text: str | None = None,
     text_column: str = "text",
     activations: Path | None = None,
+    join: tuple[Path, ...] = (),
     model: str | None = None,
     site: str | None = None,
     context: int | None = None,
@@ -40,7 +41,7 @@ def measure(
     if activations is not None:
         if text is not None:
             raise BadOption("--activations was given together with --text; a store holds its own documents.")
-        store = rows.Store.open(activations)
+        store = rows.Joined.open(activations, *join)
         return evaluation.evaluate(entries, store=store, split=f"shift:{shift}" if shift else "halves", **settled)
     name = model or known.get("model_path")
     if name is None:

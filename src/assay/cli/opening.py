@@ -44,7 +44,7 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
     if values.activations is not None:
         if values.model is not None or values.text is not None:
             raise BadOption("--activations was given together with --model or --text; a store holds both already.")
-        store = activations.Store.open(values.activations)
+        store = activations.Joined.open(values.activations, *values.join)
         site = _site_of_store(store, values.site)
         if values.target is not None:
             _site_of_store(store, values.target)
@@ -56,6 +56,8 @@ def training_stream(values: Any, options: TrainConfig, out: Path) -> tuple[activ
             "context": held.get("context"),
         }
         source: Any = store
+    elif values.join:
+        raise BadOption("--join adds to --activations; give that store too.")
     else:
         missing = [flag for flag in ("model", "site", "text") if getattr(values, flag) in (None, ())]
         if missing:

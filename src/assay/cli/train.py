@@ -23,6 +23,8 @@ ABOUT = """Train one dictionary on a model's activations. --arch is read first a
 class Source:
     activations: Path | None = None
     """A folder written by assay harvest; instead of --model, --site and --text."""
+    join: tuple[Path, ...] = ()
+    """More stores of the same tokens, of other models, for a crosscoder; sites are then called FOLDER:site."""
     model: str | None = None
     """Hub name, local folder, or `storyworld`."""
     site: str | None = None
