@@ -53,5 +53,5 @@ def test_other_tokens_are_refused_with_the_row_where_they_part(stores) -> None:
         Joined.open(stores / "base", stores / "other")
     with pytest.raises(BadInput, match="same folder name"):
         Joined.open(stores / "base", stores / "base")
-    with pytest.raises(NotFound, match='no site "resid_post.0"'):
+    with pytest.raises(NotFound, match=r'no site "resid_post\.0"'):
         Joined.open(stores / "base", stores / "tuned").width(SITE)

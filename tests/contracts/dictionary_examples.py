@@ -22,6 +22,14 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "tied b_mag": {"l1_coef": 0.3, "b_mag": "tied"},
         "untied": {"l1_coef": 0.3, "tie_encoder": False},
         "rescale shift": {"l1_coef": 0.3, "train": "rescale_shift"},
+        "no auxiliary": {"l1_coef": 0.3, "auxiliary": "none"},
+        "straight through": {"l1_coef": 0.3, "auxiliary": "straight_through", "bandwidth": 0.7},
+        "l0": {"l1_coef": 0.3, "auxiliary": "l0", "bandwidth": 0.7},
+        "own decoder": {"l1_coef": 0.3, "auxiliary": "own_decoder"},
+        "own decoder, transcoder": {"l1_coef": 0.3, "auxiliary": "own_decoder", "wiring": "transcoder", "d_out": 7},
+        "untied, straight through": {
+            "l1_coef": 0.3, "tie_encoder": False, "auxiliary": "straight_through", "bandwidth": 0.7,
+        },
     },
     "jumprelu": {
         "": {"l0_coef": 0.3, "bandwidth": 0.7},

@@ -96,6 +96,7 @@ def test_parameters_have_the_shapes_of_the_contract(case) -> None:
         read, latents, written = block.shape
         expected |= {enc: (read, latents), dec: (latents, written)}
     expected |= {name: (D_IN, n) for name in made.extra_encoders}
+    expected |= {name: (n, case.width_out) for name in made.extra_decoders}
     if made.skip:
         expected["W_skip"] = (D_IN, case.width_out)
     assert shapes == expected

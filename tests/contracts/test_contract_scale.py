@@ -52,6 +52,6 @@ def test_only_degrees_decide(case) -> None:
     factor = {"b_dec": c_out, "W_skip": c_out / C, **{n: C**d for n, d in made.degree.items()}}
     for enc, dec in made.matrix_names:
         factor |= {enc: 1.0, dec: c_out / C}
-    factor |= dict.fromkeys(made.extra_encoders, 1.0)
+    factor |= dict.fromkeys(made.extra_encoders, 1.0) | dict.fromkeys(made.extra_decoders, c_out / C)
     for name, tensor in made.state_dict().items():
         torch.testing.assert_close(state[name], factor[name] * tensor, rtol=1e-12, atol=0)

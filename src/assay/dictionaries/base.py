@@ -30,7 +30,9 @@ SPARSE: Literal["sparse"] = "sparse"  # the engine steps on the support that `se
 DENSE: Literal["dense"] = "dense"  # `loss` is written by hand and differentiated as a whole
 
 Scale = float | Sequence[float]
-Recon = tuple[str, str] | tuple[str, str, int]  # (code, decoder), or (code, decoder, m): only the latents below m
+# (code, decoder), or (code, decoder, m): only the latents below m. A decoder is LIVE, FROZEN, or the name of an extra one,
+# which leaves b_dec and W_skip detached
+Recon = tuple[str, str] | tuple[str, str, int]
 
 
 @config
@@ -92,6 +94,7 @@ class Dictionary(nn.Module):
     # Those without ClassVar may depend on the options: set them on the instance before `super().__init__(config)`.
     vectors: tuple[str, ...] = ()  # parameters [d_sae]; W_enc, W_dec, b_dec are implied
     extra_encoders: tuple[str, ...] = ()  # more matrices like W_enc; only in an instance that steps DENSE, of one block
+    extra_decoders: tuple[str, ...] = ()  # more matrices like W_dec, for terms of `recon`; only in an instance of one block
     degree: dict[str, int] = {}  # how each vector and state scales when x does
     reduce: dict[str, Callable[[Tensor], Tensor]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: bool = False  # whether `pairs` reads p.dec_norm
@@ -139,6 +142,8 @@ class Dictionary(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(d_sae)))
         for name in self.extra_encoders:
             self.register_parameter(name, nn.Parameter(torch.zeros(d_sae, d_in).t()))
+        for name in self.extra_decoders:
+            self.register_parameter(name, nn.Parameter(torch.zeros(d_sae, d_out)))
         if self.skip:
             self.W_skip = nn.Parameter(torch.zeros(d_in, d_out))
         self.provenance = {}
@@ -386,9 +391,11 @@ class Dictionary(nn.Module):
             f = codes[code]
             if prefix:
                 f = f * (torch.arange(f.shape[1], device=f.device) < prefix[0])
-            matrices = [(b, W_dec if live else W_dec.detach()) for b, _, W_dec in self.wired]
+            own = decoder in self.extra_decoders
+            matrices = [(b, self.get_parameter(decoder) if own else W_dec) for b, _, W_dec in self.wired]
             x_hat[term] = self.written(
-                [f[:, b.latents] @ W_dec for b, W_dec in matrices], self.b_dec if live else self.b_dec.detach()
+                [f[:, b.latents] @ (W_dec.detach() if decoder == FROZEN else W_dec) for b, W_dec in matrices],
+                self.b_dec if live else self.b_dec.detach(),
             )
             if self.skip:
                 x_hat[term] = x_hat[term] + x @ (self.W_skip if live else self.W_skip.detach())
@@ -444,6 +451,7 @@ class Dictionary(nn.Module):
             factors[enc], factors[dec] = (c / x_scale[block.reads])[:, None], y_scale[block.writes] / c
         if self.skip:
             factors["W_skip"] = y_scale / x_scale[:, None]
+        factors |= dict.fromkeys(self.extra_decoders, y_scale / c)
         state = {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
         for name, factor in factors.items():
             if name not in state:  # a matrix made from other parameters

@@ -69,9 +69,10 @@ def relu_to_gated(relu: Relu, *, train: str = "rescale_shift", **options: Any) -
 
 def _as_gated(source: Dictionary, b_enc: Tensor, theta: Tensor, config: Any) -> Gated:
     made = Gated(config).to(b_enc)
-    if set(made.vectors) != {"b_gate", "r_mag", "b_mag"} or made.extra_encoders:
+    if set(made.vectors) != {"b_gate", "r_mag", "b_mag"} or made.extra_encoders or made.extra_decoders:
         raise BadInput(
-            "Only a Gated dictionary with r_mag, a free b_mag and a tied encoder can hold any threshold; leave these options out."
+            "Only a Gated dictionary with r_mag, a free b_mag, a tied encoder and one decoder can hold any threshold; "
+            "leave these options out."
         )
     b_enc = b_enc + _moved(source, made)
     made.get_parameter("b_mag").copy_(b_enc)
@@ -92,7 +93,8 @@ def fold_decoder_norm(dictionary: Dictionary) -> Dictionary:
     made.load_state_dict(dictionary.state_dict())
     for name in ("W_enc", *made.extra_encoders):
         made.get_parameter(name).mul_(norm)
-    made.W_dec.div_(norm[:, None])
+    for name in ("W_dec", *made.extra_decoders):
+        made.get_parameter(name).div_(norm[:, None])
     for name in made.vectors:
         vector = made.get_parameter(name)
         if name == "log_theta":

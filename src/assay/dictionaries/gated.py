@@ -15,10 +15,18 @@ runs over tokens. The rows of W_dec are kept at length 1. Variants, each an opti
     b_mag = tied            b_mag = exp(r_mag) * b_gate, so f = exp(r_mag) * v: a rescaled ReLU without a jump
     train = rescale_shift   r_mag and b_mag learn from ||x - x_hat||^2 alone, all else stays as it is     section 5.2
 
+Other tasks in the place of the auxiliary reconstruction, for the authors expect that better ones exist; g = u + b_gate:
+
+    auxiliary = none              no third term: b_gate learns from the penalty alone, so it only closes
+    auxiliary = straight_through  no third term: the first one reaches the gate by d 1[g > 0] / d g := 1[|g| < eps/2] / eps
+    auxiliary = l0                the same, and the penalty is l1_coef * sum_i 1[g_i > 0], with the same derivative
+    auxiliary = own_decoder       the third term is ||x - (v W_aux + sg[b_dec])||^2; rows of W_aux are kept at length 1
+
 What a variant fixes is no parameter. Rescale & shift starts from a trained ReLU dictionary by `--init` (`conversions.relu_to_gated`).
 With untied encoders f depends on x W_mag, which is no function of u, so that instance steps densely.
 
 Source: Rajamanoharan et al. 2024, arXiv 2404.16014v2, section 3.2, eq. 6-8, App. D and G; b_mag = tied: a remark of its authors.
+The estimator is the rectangle of arXiv 2407.14435 (`kernels/estimators.py`); `auxiliary` has no source.
 Differs from the paper: the paper divides the squared error by d_in, so its l1 coefficient is ours / d_in; it does not state the
 initialisation, here W_enc = W_dec^T, b_dec the mean of a sample, and zero vectors unless `init_l0` sets b_gate.
 """
@@ -35,6 +43,7 @@ from assay.core.config import config, require
 from assay.dictionaries.base import DENSE, FROZEN, LIVE, SPARSE, Dictionary, Recon
 from assay.dictionaries.base import Config as BaseConfig
 from assay.kernels import Above, Codes
+from assay.kernels.estimators import step
 
 
 @config
@@ -42,7 +51,7 @@ class Config(BaseConfig):
     """Options of a Gated SAE."""
 
     l1_coef: float
-    """Weight of the L1 penalty on the gate's code; more of it means fewer active latents."""
+    """Weight of the L1 penalty on the gate's code (of its L0 with auxiliary l0); more of it means fewer active latents."""
     init_l0: float | None = None
     """L0 at the start, by biases at a quantile of a sample; biases start at 0 (about half of all latents on) when not given."""
     aux_decoder: Literal["frozen", "live"] = "frozen"
@@ -55,6 +64,11 @@ class Config(BaseConfig):
     """Whether gate and magnitude share one encoder matrix; the second one of an untied encoder replaces r_mag."""
     train: Literal["all", "rescale_shift"] = "all"
     """What learns: everything, or only r_mag and b_mag on top of a frozen dictionary."""
+    auxiliary: Literal["frozen", "none", "straight_through", "l0", "own_decoder"] = "frozen"
+    """What teaches the gate: a reconstruction by the frozen decoder, as in the paper, or by a decoder of its own; the main
+    reconstruction through an estimator, with an L1 or an L0 penalty; or the penalty alone."""
+    bandwidth: float = 0.1
+    """Width of the estimator's window around a closed gate; of straight_through and l0 only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,11 +82,18 @@ class Config(BaseConfig):
         require(whole or self.b_mag == "free", "b_mag", self.b_mag, "free without r_mag or with an untied encoder")
         plain = (whole and self.b_mag == "free") or self.train == "all"
         require(plain, "train", self.train, "all, unless r_mag is on, b_mag free and the encoder tied")
+        papers = self.auxiliary == "frozen"
+        require(papers or self.train == "all", "auxiliary", self.auxiliary, "frozen with --train rescale_shift, which has none")
+        both = papers or self.aux_decoder == "frozen"
+        require(both, "auxiliary", self.auxiliary, "frozen with --aux-decoder live, which says what the paper's task may move")
+        one = self.auxiliary != "own_decoder" or self.wiring != "crosslayer"
+        require(one, "auxiliary", self.auxiliary, "another than own_decoder in a crosslayer wiring")
+        require(self.bandwidth > 0, "bandwidth", self.bandwidth, "positive")
 
 
 class Gated(Dictionary):
     Config = Config
-    variants = ("wiring", "aux_decoder", "tie_encoder", "r_mag", "b_mag", "train")
+    variants = ("wiring", "aux_decoder", "tie_encoder", "r_mag", "b_mag", "train", "auxiliary")
     beta1 = 0.0  # App. D
 
     def __init__(self, config: Config) -> None:
@@ -80,6 +101,9 @@ class Gated(Dictionary):
         self.vectors = ("b_gate", *(("r_mag",) * scaled), *(("b_mag",) * (config.b_mag == "free")))
         self.degree = {name: 0 if name == "r_mag" else 1 for name in self.vectors}
         self.extra_encoders = () if config.tie_encoder else ("W_mag",)
+        self.extra_decoders = ("W_aux",) if config.auxiliary == "own_decoder" else ()
+        self.estimates = config.auxiliary in ("straight_through", "l0")
+        self.penalty = "l0" if config.auxiliary == "l0" else "l1"
         self.learns_all = config.train == "all"
         self.frozen = () if self.learns_all else ("W_enc", "W_dec", "b_dec", "b_gate", *(("W_skip",) * config.skip))
         self.dead_latents = "resample" if self.learns_all else None  # App. D
@@ -95,27 +119,32 @@ class Gated(Dictionary):
 
     @property
     def recon(self) -> dict[str, Recon]:
-        if not self.learns_all:
-            return {"recon": ("f", LIVE)}
-        return {"recon": ("f", LIVE), "aux": ("v", FROZEN if self.config.aux_decoder == "frozen" else LIVE)}
+        decoder = {"frozen": FROZEN if self.config.aux_decoder == "frozen" else LIVE, "own_decoder": "W_aux"}
+        aux = decoder.get(self.config.auxiliary) if self.learns_all else None
+        return {"recon": ("f", LIVE)} | ({} if aux is None else {"aux": ("v", aux)})
 
     @property
     def step(self) -> Literal["sparse", "dense"]:
         return SPARSE if self.config.tie_encoder else DENSE
 
     def select(self, p: SimpleNamespace, training: bool) -> Above:
-        return Above(-p.b_gate)
+        if not (self.estimates and training):
+            return Above(-p.b_gate)
+        half = self.config.bandwidth / 2  # also what lies in the window; less the rounding of u + b_gate, `pairs` decides
+        return Above(-p.b_gate - half - 2 * torch.finfo(p.b_gate.dtype).eps * (half + p.b_gate.abs()))
 
     def pairs(self, u: Tensor, p: SimpleNamespace) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         gate = u + p.b_gate
         v = gate.relu()  # eq. 8
+        on = step(gate, u.new_zeros(()), self.config.bandwidth, to_input=True) if self.estimates else gate > 0
         e_r = p.r_mag.exp() if "r_mag" in self.vectors else 1.0
         b_mag = p.b_mag if "b_mag" in self.vectors else e_r * p.b_gate
-        f = (gate > 0) * (e_r * (u if self.config.tie_encoder else p.u_mag) + b_mag).relu()
-        return {"f": f, "v": v}, {"l1": v} if self.learns_all else {}
+        f = on * (e_r * (u if self.config.tie_encoder else p.u_mag) + b_mag).relu()
+        return {"f": f, "v": v}, {self.penalty: on if self.penalty == "l0" else v} if self.learns_all else {}
 
     def weights(self, ramp: float) -> dict[str, float]:
-        return {"recon": 1.0, "aux": 1.0, "l1": self.config.l1_coef * ramp} if self.learns_all else {"recon": 1.0}
+        penalty = {self.penalty: self.config.l1_coef * ramp} if self.learns_all else {}
+        return dict.fromkeys(self.recon, 1.0) | penalty
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
@@ -123,8 +152,17 @@ class Gated(Dictionary):
         self.b_dec.copy_(y.mean(0))
         if not self.config.tie_encoder:
             self.get_parameter("W_mag").copy_(self.W_enc)
+        for name in self.extra_decoders:
+            self.get_parameter(name).copy_(self.W_dec)
         if self.config.init_l0 is not None:
             self.get_parameter("b_gate").copy_(-self.firing_threshold(x, self.config.init_l0))
+
+    def gains(self, x: Tensor) -> Codes:
+        """exp(r_mag) where f is on: the true derivative, without what an estimator adds for training."""
+        codes = self.encode_sparse(x)
+        if "r_mag" not in self.vectors:
+            return codes.with_values(torch.ones_like(codes.value))
+        return codes.with_values(self.get_parameter("r_mag").detach().exp()[codes.latent])
 
     # ---- untied encoders: f also reads x W_mag ---------------------------------------------------------------------
 
@@ -142,12 +180,6 @@ class Gated(Dictionary):
         if self.config.tie_encoder:
             return super().encode_sparse(x, training=training)
         return Codes.of(self._dense_codes(self.rows_of(x), training)[0]["f"])
-
-    def gains(self, x: Tensor) -> Codes:
-        if self.config.tie_encoder:
-            return super().gains(x)
-        codes = self.encode_sparse(x)
-        return codes.with_values(torch.ones_like(codes.value))
 
     def encoder_vector(self, i: int) -> Tensor:
         return super().encoder_vector(i) if self.config.tie_encoder else self.get_parameter("W_mag")[:, i]

@@ -232,7 +232,7 @@ def whole(value: Any, name: str, path: Path) -> int:
     """A positive whole number of a configuration."""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or not 0 < value < 1 << 40 or value != int(value):
-        raise BadInput(f"{path}: {name} is {str(value)[:60]!r}; a positive whole number was expected.")
+        raise BadInput(f"{path}: {name} is {repr(value)[:60]}; a positive whole number was expected.")
     return int(value)
 
 

@@ -103,7 +103,7 @@ def read(path: Path) -> Parts:
     skip = {"W_skip": "d_out d_in"} if "skip" in architecture else {}
     fit(tensors, file, sizes, {"W_enc": "d_in d_sae", "W_dec": "d_sae d_out", "b_dec": "d_out", **vectors, **skip})
     k = whole(cfg.get("k"), "k", folder / CONFIG) if rule in ("topk", "abstopk", "batchtopk") else None
-    normalised = cfg.get("normalize_activations") or "none"
+    normalised = str(cfg.get("normalize_activations") or "none")
     parts = Parts(
         rule=rule,  # type: ignore[arg-type]
         W_enc=tensors["W_enc"],
@@ -120,7 +120,7 @@ def read(path: Path) -> Parts:
         facts=facts(
             format="saelens",
             architecture=architecture,
-            scale=RAW if normalised == "none" else str(normalised),
+            scale=RAW if normalised == "none" else normalised,
             threshold=threshold_of(rule, k),
             b_dec=SUBTRACTED if subtracts else NOT_SUBTRACTED,
             model=meta.get("model_name"),

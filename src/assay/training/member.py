@@ -89,7 +89,11 @@ class Member:
             beta2=options.beta2,
             eps=EPS,
             clip=options.clip,
-            unit_rows=tuple(d for _, d in dictionary.matrix_names if dictionary.unit_norm and d in self.params),
+            unit_rows=tuple(
+                d
+                for d in (*(dec for _, dec in dictionary.matrix_names), *dictionary.extra_decoders)
+                if dictionary.unit_norm and d in self.params
+            ),
         )
         if not math.isfinite(norm):  # the loss can be finite while its gradient overflows
             raise BadInput(

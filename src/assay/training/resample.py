@@ -59,6 +59,11 @@ def resample(
         for moment in moments:
             if name in moment:
                 moment[name][:, dead] = 0.0
+    for name in dictionary.extra_decoders:
+        dictionary.get_parameter(name)[dead] = dictionary.W_dec[dead]
+        for moment in moments:
+            if name in moment:
+                moment[name][dead] = 0.0
     for name in dictionary.vectors:
         dictionary.get_parameter(name)[dead] = 0.0
         for moment in moments:

@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor
 
-from assay.dictionaries import DENSE, LIVE, Dictionary
+from assay.dictionaries import DENSE, FROZEN, LIVE, Dictionary
 from assay.kernels import Codes
 
 
@@ -113,6 +113,7 @@ def sparse(
     params = trainable(dictionary)
     matrices = {name for pair in names for name in pair}
     grads = {name: torch.zeros_like(p) for name, p in params.items() if name not in matrices}
+    directions = {name: W_dec for (_, name), (_, _, W_dec) in zip(names, wired, strict=True)}
     terms: dict[str, float] = {}
     outputs: list[Tensor] = []
     cotangents: list[Tensor] = []
@@ -125,7 +126,8 @@ def sparse(
             with torch.enable_grad():
                 output = output[inside]
         f = here.split(output.detach())
-        guess = dictionary.written([kernel.decode(p, W_dec) for p, (_, _, W_dec) in zip(f, wired, strict=True)])
+        rows = {decoder: params[decoder]} if decoder in dictionary.extra_decoders else directions
+        guess = dictionary.written([kernel.decode(p, W_dec) for p, W_dec in zip(f, rows.values(), strict=True)])
         if dictionary.skip:
             guess = guess + x @ dictionary.W_skip
         error = guess - y
@@ -137,12 +139,14 @@ def sparse(
                 external = criterion(guess)
                 g = g + external.gradient
         outputs.append(output)
-        reached = [kernel.cotangent(p, g[:, b.writes], W_dec) for p, (b, _, W_dec) in zip(f, wired, strict=True)]
+        whither = zip(f, dictionary.blocks, rows.values(), strict=True)
+        reached = [kernel.cotangent(p, g[:, b.writes], W_dec) for p, b, W_dec in whither]
         cotangents.append(reached[0] if len(reached) == 1 else torch.cat(reached))
-        if decoder == LIVE:
-            for (_, name), p, (block, _, _) in zip(names, f, wired, strict=True):
+        if decoder != FROZEN:
+            for name, p, block in zip(rows, f, dictionary.blocks, strict=True):
                 if name in params:
                     _add(grads, name, kernel.accumulate(p, g[:, block.writes]))
+        if decoder == LIVE:
             if "b_dec" in grads:
                 grads["b_dec"] += g.sum(0)
             if "W_skip" in grads:
