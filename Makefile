@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow check lint types storyworld bench results clean
+.PHONY: help setup demo test test-slow test-interop check lint types storyworld bench results clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -27,6 +27,10 @@ test: $(READY)  ## the tests (CPU, offline, a few minutes)
 test-slow: $(READY)  ## the slow ones too: peers' libraries in an environment of their own, long runs
 	$(BIN)/python -m pytest -m slow
 
+test-interop: $(READY)  ## dictionaries both ways between assay and the real libraries, in an environment of their own
+	$(BIN)/python tests/interop/library_environment.py
+	$(BIN)/python -m pytest -n 0 -m slow tests/interop
+
 lint: $(READY)  ## format and style
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/ruff check src tests bench
@@ -42,8 +46,10 @@ storyworld: $(READY)  ## train the shipped language model again, from nothing
 bench: $(READY)  ## time the training step against the dense reference, interleaved
 	$(BIN)/python bench/train_step.py
 
-results: $(READY)  ## the recorded studies on real models (about half an hour)
+results: $(READY)  ## the main job on real models, and every study, as recorded in docs/results (hours)
 	$(BIN)/python bench/real_models.py
+	$(BIN)/python bench/under_shift.py
+	$(BIN)/python bench/studies.py
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache src/*.egg-info
