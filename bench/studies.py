@@ -28,6 +28,7 @@ STORIES260K = (
 SMALL = ("--k", "2", "4", "8", "16", "--d-sae", "512")  # d = 64
 MODELS: dict[str, tuple[str, ...]] = {"storyworld": (), "stories260k": STORIES260K}
 SPARSE = ("pareto", "shrinkage", "ablations", "pursuit", "stability", "frequency")
+LEFT_OUT = ("frequency-", "training-")  # pictures that the pages do not show
 NO_MODEL = ("recovery",)  # planted worlds
 
 
@@ -84,7 +85,7 @@ def write_page(name: str, parts: list[tuple[str, str, Path]]) -> None:
             lines += ["| " + " | ".join(row) + " |" for row in table["rows"]] + [""]
         results = Results.load(record_file.parent)
         lines += verdicts(results)
-        for picture in sorted((folder / "pictures").glob("*.png")):
+        for picture in sorted(p for p in (folder / "pictures").glob("*.png") if not p.name.startswith(LEFT_OUT)):
             target = OUT / "pictures" / f"{name}-{model.replace(' ', '-')}-{picture.name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(picture, target)
