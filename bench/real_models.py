@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import os
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -124,7 +126,7 @@ def write_page(name: str, study: Study, work: Path, commands: list[str]) -> None
     rows = store_rows(work)
     lines += [
         "",
-        f"The text gives {rows:,} training rows, so {study.n_tokens} tokens are {epochs(study.n_tokens, rows):.1f} epochs.",
+        f"The text gives {rows:,} training rows, so {study.n_tokens} tokens are {epochs(study.n_tokens, rows):.1f} epochs. {settled(work)}",
     ]
     for which, title in (("heldout", "Held-out stories"), ("wikitext2", "Under shift: WikiText-2")):
         if not (work / which / "checksums.json").exists():
@@ -146,6 +148,21 @@ def store_rows(work: Path) -> int:
     from assay.activations import Store, Stream
 
     return Stream(Store.open(work / "acts")).n_rows
+
+
+def settled(work: Path) -> str:
+    """How far training statistics still moved over the last fifth of the runs, where the learning rate falls."""
+    moved: dict[str, list[float]] = {"fvu": [], "gamma": []}
+    for log in work.glob("sweep/*/log.jsonl"):
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        before = max((line for line in lines if line["step"] <= 0.8 * lines[-1]["step"]), key=lambda line: line["step"])
+        for name, found in moved.items():
+            found.append(abs(lines[-1][name] - before[name]))
+    fvu, gamma = (statistics.median(found) for found in moved.values())
+    return (
+        f"Over the last fifth of the runs, in which the learning rate falls to 0, FVU of training batches moved by {fvu:.4f} and γ by "
+        f"{gamma:.4f} (medians; at most {max(moved['fvu']):.4f} and {max(moved['gamma']):.4f})."
+    )
 
 
 def epochs(n_tokens: str, rows: int) -> float:

@@ -53,7 +53,9 @@ def main() -> None:
     page = [
         "# Why shrinkage pays under shift",
         "",
-        "Written by `python bench/under_shift.py`. stories260k at " + site + ", trained on stories. No dictionary is needed to see it: moving",
+        "Written by `python bench/under_shift.py`. stories260k at "
+        + site
+        + ", trained on stories. No dictionary is needed to see it: moving",
         "activations towards their training mean lowers the model's loss on WikiText-2 and raises it on stories. The model is overconfident on",
         "text of another kind, so whatever makes its activations smaller and more usual helps, and an L1 dictionary does just that. Under shift",
         "loss recovered (and delta loss) therefore reward shrinkage; they do not say that the reconstruction is the better one. FVU does not",
