@@ -127,6 +127,27 @@ def test_shipped_stories_are_taken_by_name_and_number(monkeypatch):
     assert len(list(documents("storyworld:5", limit=4))) == 4
 
 
+def test_shipped_stories_are_taken_by_a_variable_of_the_world(monkeypatch):
+    from assay.core import shipped
+
+    told = [{"text": f"story {i}", "mood": ("sad", "glad", "calm")[i % 3], "place": "forest"} for i in range(9)]
+    monkeypatch.setattr(shipped, "stories", lambda: iter(told))
+    assert [d.text for d in documents("storyworld:mood=sad")] == ["story 0", "story 3", "story 6"]
+    assert [d.text for d in documents("storyworld:mood=sad,calm:3")] == ["story 0", "story 2", "story 3"]
+    assert len(list(documents("storyworld:place=forest"))) == 9
+    for source, message in (
+        ("storyworld:moud=sad", 'Did you mean "mood"'),
+        ("storyworld:text=story 0", '"text" is not a variable'),
+        ("storyworld:mood=sed", 'has mood "sed".*Did you mean "sad"'),
+        ("storyworld:mood=", 'has mood ""'),
+    ):
+        with pytest.raises(NotFound, match=message):
+            documents(source)
+    for source in ("storyworld:mood=sad:0", "storyworld:mood=sad:", "storyworld:mood=sad:2:3", "storyworld:3:mood=sad"):
+        with pytest.raises(BadInput, match="storyworld:n"):
+            documents(source)
+
+
 def test_a_parquet_column_is_named_or_refused(tmp_path):
     pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "a.parquet")
     with pytest.raises(NotFound, match="Known: body, n"):

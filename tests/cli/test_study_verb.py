@@ -22,6 +22,12 @@ WORLDS = [
 ]  # fmt: skip
 
 
+MORE = {
+    "stability": ["--seeds", "2"],
+    "adaptation": ["--other-text", "storyworld:tense=future:200", "--start-tokens", "8k"],
+}
+
+
 @pytest.fixture
 def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run a command line in this process; its exit status must be as said. What it printed."""
@@ -46,7 +52,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.slow
 @pytest.mark.parametrize("name", studies.names())
 def test_every_study_ends_with_a_table_and_its_claim(name: str, say, tmp_path: Path) -> None:
-    toy = WORLDS if name == "recovery" else [*TOY, "--seeds", "2"] if name == "stability" else TOY
+    toy = WORLDS if name == "recovery" else [*TOY, *MORE.get(name, [])]
     out = str(tmp_path / name)
     said = say("study", name, *toy, "--out", out)
     lines = [line for line in said.splitlines() if line.startswith("claim: ")]
@@ -79,6 +85,11 @@ def test_studies_are_listed_and_explain_themselves(say) -> None:
         (["study", "shrinkage", "--near", "0"], ["--near"]),
         (["study", "recovery", "--correlation", "1"], ["--correlation"]),
         (["study", "recovery", "--l0", "500"], ["--l0"]),
+        (["study", "auxiliary", "--bandwidth", "0"], ["--bandwidth"]),
+        (["study", "adaptation", "--text", "storyworld"], ["--other-text is missing"]),
+        (["study", "adaptation", "--text", "gone.jsonl", "--other-text", "storyworld"], ["gone.jsonl"]),
+        (["study", "adaptation", "--text", "storyworld:tens=past", "--other-text", "storyworld"], ["tens", "tense"]),
+        (["study", "adaptation", "--archs", "topk", "gated"], ["--archs", "one architecture"]),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

@@ -28,7 +28,10 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "own decoder": {"l1_coef": 0.3, "auxiliary": "own_decoder"},
         "own decoder, transcoder": {"l1_coef": 0.3, "auxiliary": "own_decoder", "wiring": "transcoder", "d_out": 7},
         "untied, straight through": {
-            "l1_coef": 0.3, "tie_encoder": False, "auxiliary": "straight_through", "bandwidth": 0.7,
+            "l1_coef": 0.3,
+            "tie_encoder": False,
+            "auxiliary": "straight_through",
+            "bandwidth": 0.7,
         },
     },
     "jumprelu": {

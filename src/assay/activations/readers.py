@@ -21,12 +21,16 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.+-]+){0,2}")
 
 
 def parse(source: str) -> tuple[str, int | None]:
-    """The source without its count, and the count of `storyworld:n`. A file is looked for at once, not at first use."""
+    """The source without its count, and the count of `storyworld:n`. A file or value is looked for at once."""
     if source == SHIPPED or source.startswith(f"{SHIPPED}:"):
-        count = source[len(SHIPPED) + 1 :]
-        if source != SHIPPED and not (count.isdecimal() and int(count) > 0):
-            raise BadInput(f'"{source}" asks for "{count}" stories; write {SHIPPED}:n with a whole n of at least 1.')
-        return SHIPPED, int(count) if count else None
+        parts = source.split(":")[1:]
+        chosen = f"{SHIPPED}:{parts.pop(0)}" if parts and "=" in parts[0] else SHIPPED
+        if parts and not (len(parts) == 1 and parts[0].isdecimal() and int(parts[0]) > 0):
+            raise BadInput(
+                f'"{source}" asks for "{":".join(parts)}" stories; write {SHIPPED}:n with a whole n of at least 1.'
+            )
+        _wanted(chosen)
+        return chosen, int(parts[0]) if parts else None
     path = Path(source).expanduser()
     if path.is_dir():
         raise BadInput(f"{source} is a folder; give one file ending in {', '.join(SUFFIXES)}.")
@@ -43,10 +47,11 @@ def parse(source: str) -> tuple[str, int | None]:
 
 def texts(source: str, text_column: str) -> Iterator[str]:
     """The texts of a parsed source. An empty string stands for a row without text."""
-    if source == SHIPPED:
+    if source == SHIPPED or source.startswith(f"{SHIPPED}:"):
         from assay.core import shipped
 
-        return (str(story["text"]) for story in shipped.stories())
+        variable, values = _wanted(source)
+        return (s["text"] for s in shipped.stories() if variable is None or s[variable] in values)
     path = Path(source)
     if not path.is_file():
         return _hub(source, text_column)
@@ -55,6 +60,26 @@ def texts(source: str, text_column: str) -> Iterator[str]:
     if path.name.endswith(".txt"):
         return _paragraphs(path)
     return _json_lines(path, text_column)
+
+
+def _wanted(source: str) -> tuple[str | None, set[str]]:
+    """The variable and its values of `storyworld:variable=value,value`; all stories where none is named."""
+    if source == SHIPPED:
+        return None, set()
+    from assay.core import shipped
+
+    variable, _, values = source[len(SHIPPED) + 1 :].partition("=")
+    known: dict[str, set[str]] = {}
+    for story in shipped.stories():
+        for name, value in story.items():
+            known.setdefault(name, set()).add(value)
+    del known["text"]
+    if variable not in known:
+        raise NotFound(f'"{variable}" is not a variable of {SHIPPED}.{nearest(variable, known)}')
+    for value in values.split(","):
+        if value not in known[variable]:
+            raise NotFound(f'No story of {SHIPPED} has {variable} "{value}".{nearest(value, known[variable])}')
+    return variable, set(values.split(","))
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -102,7 +102,7 @@ class Documents:
 def documents(source: str, *, text_column: str = "text", limit: int | None = None) -> Documents:
     """Open text and check that it is there.
 
-    `source`: `storyworld[:n]`, a hub dataset `NAME[:config][:split]` (split defaults to train), or a file: `.jsonl`,
+    `source`: `storyworld[:variable=value,...][:n]` (`storyworld:tense=present,future`), a hub dataset `NAME[:config][:split]` (split defaults to train), or a file: `.jsonl`,
     `.jsonl.gz`, `.parquet` (the text is in `text_column`), `.txt` (documents are parted by blank lines).
     `limit` is the number of distinct documents to take.
 

@@ -94,7 +94,7 @@ class Dictionary(nn.Module):
     # Those without ClassVar may depend on the options: set them on the instance before `super().__init__(config)`.
     vectors: tuple[str, ...] = ()  # parameters [d_sae]; W_enc, W_dec, b_dec are implied
     extra_encoders: tuple[str, ...] = ()  # more matrices like W_enc; only in an instance that steps DENSE, of one block
-    extra_decoders: tuple[str, ...] = ()  # more matrices like W_dec, for terms of `recon`; only in an instance of one block
+    extra_decoders: tuple[str, ...] = ()  # more matrices like W_dec, for terms of `recon`; only with one block
     degree: dict[str, int] = {}  # how each vector and state scales when x does
     reduce: dict[str, Callable[[Tensor], Tensor]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: bool = False  # whether `pairs` reads p.dec_norm
@@ -102,7 +102,9 @@ class Dictionary(nn.Module):
     role: ClassVar[Literal["method", "baseline", "control"]] = (
         "method"  # its part in an evaluation, unless that says otherwise
     )
-    batch_codes: ClassVar[bool] = False  # whether a row's codes depend on its batch in training, so that L0 differs from inference
+    batch_codes: ClassVar[bool] = (
+        False  # whether a row's codes depend on its batch in training, so that L0 differs from inference
+    )
     seedless: ClassVar[bool] = False  # whether no seed changes it
     variants: ClassVar[tuple[str, ...]] = (
         "wiring",

@@ -15,7 +15,7 @@ runs over tokens. The rows of W_dec are kept at length 1. Variants, each an opti
     b_mag = tied            b_mag = exp(r_mag) * b_gate, so f = exp(r_mag) * v: a rescaled ReLU without a jump
     train = rescale_shift   r_mag and b_mag learn from ||x - x_hat||^2 alone, all else stays as it is     section 5.2
 
-Other tasks in the place of the auxiliary reconstruction, for the authors expect that better ones exist; g = u + b_gate:
+Other tasks in the place of the auxiliary reconstruction, which its authors did not explore; g = u + b_gate:
 
     auxiliary = none              no third term: b_gate learns from the penalty alone, so it only closes
     auxiliary = straight_through  no third term: the first one reaches the gate by d 1[g > 0] / d g := 1[|g| < eps/2] / eps
@@ -82,12 +82,12 @@ class Config(BaseConfig):
         require(whole or self.b_mag == "free", "b_mag", self.b_mag, "free without r_mag or with an untied encoder")
         plain = (whole and self.b_mag == "free") or self.train == "all"
         require(plain, "train", self.train, "all, unless r_mag is on, b_mag free and the encoder tied")
-        papers = self.auxiliary == "frozen"
-        require(papers or self.train == "all", "auxiliary", self.auxiliary, "frozen with --train rescale_shift, which has none")
+        given, papers = self.auxiliary, self.auxiliary == "frozen"
+        require(papers or self.train == "all", "auxiliary", given, "frozen with --train rescale_shift, which has none")
         both = papers or self.aux_decoder == "frozen"
-        require(both, "auxiliary", self.auxiliary, "frozen with --aux-decoder live, which says what the paper's task may move")
-        one = self.auxiliary != "own_decoder" or self.wiring != "crosslayer"
-        require(one, "auxiliary", self.auxiliary, "another than own_decoder in a crosslayer wiring")
+        require(both, "auxiliary", given, "frozen with --aux-decoder live, which says what the paper's task may move")
+        one = given != "own_decoder" or self.wiring != "crosslayer"
+        require(one, "auxiliary", given, "another than own_decoder in a crosslayer wiring")
         require(self.bandwidth > 0, "bandwidth", self.bandwidth, "positive")
 
 
@@ -119,9 +119,9 @@ class Gated(Dictionary):
 
     @property
     def recon(self) -> dict[str, Recon]:
-        decoder = {"frozen": FROZEN if self.config.aux_decoder == "frozen" else LIVE, "own_decoder": "W_aux"}
-        aux = decoder.get(self.config.auxiliary) if self.learns_all else None
-        return {"recon": ("f", LIVE)} | ({} if aux is None else {"aux": ("v", aux)})
+        paper = FROZEN if self.config.aux_decoder == "frozen" else LIVE
+        aux = {"frozen": paper, "own_decoder": "W_aux"}.get(self.config.auxiliary) if self.learns_all else None
+        return {"recon": ("f", LIVE)} if aux is None else {"recon": ("f", LIVE), "aux": ("v", aux)}
 
     @property
     def step(self) -> Literal["sparse", "dense"]:
@@ -130,7 +130,7 @@ class Gated(Dictionary):
     def select(self, p: SimpleNamespace, training: bool) -> Above:
         if not (self.estimates and training):
             return Above(-p.b_gate)
-        half = self.config.bandwidth / 2  # also what lies in the window; less the rounding of u + b_gate, `pairs` decides
+        half = self.config.bandwidth / 2  # the window too; less the rounding of u + b_gate, so that `pairs` decides
         return Above(-p.b_gate - half - 2 * torch.finfo(p.b_gate.dtype).eps * (half + p.b_gate.abs()))
 
     def pairs(self, u: Tensor, p: SimpleNamespace) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -62,10 +62,15 @@ class Bench:
     # ---- a model's site --------------------------------------------------------------------------------------------
 
     @cached_property
+    def model(self) -> Any:
+        """Loaded once; a study with several benches lends it from one to the others."""
+        return models.load(self.options.model, device=self.options.device, dtype=self.options.dtype)
+
+    @cached_property
     def opened(self) -> Opened:
         options = self.options
         wanted, text = options.chosen_site, options.chosen_text
-        model = models.load(options.model, device=options.device, dtype=options.dtype)
+        model = self.model
         site = model.canonical(wanted)
         facts = {
             "model": model.name,
