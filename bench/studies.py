@@ -26,8 +26,9 @@ STORIES260K = (
     "--text", str(STORIES / "tinystories-train.jsonl.gz"), "--heldout", str(STORIES / "tinystories-heldout.jsonl.gz"),
 )  # fmt: skip
 SMALL = ("--k", "2", "4", "8", "16", "--d-sae", "512")  # d = 64
+ADAPTED = (*STORIES260K[:-2], "--other-text", "storyworld", "--k", "2", "4", "8", "16", "--d-sae", "512")
 MODELS: dict[str, tuple[str, ...]] = {"storyworld": (), "stories260k": STORIES260K}
-SPARSE = ("pareto", "shrinkage", "ablations", "pursuit", "stability", "frequency")
+SPARSE = ("pareto", "shrinkage", "ablations", "pursuit", "stability", "frequency", "auxiliary")
 LEFT_OUT = ("frequency-", "training-")  # pictures that the pages do not show
 NO_MODEL = ("recovery",)  # planted worlds
 
@@ -45,7 +46,8 @@ def run(name: str, model: str) -> tuple[str, str, Path] | None:
     """(model, command, folder) of a study that is whole; None where it stopped."""
     folder = Path("runs/studies") / f"{name}-{model.replace(' ', '-')}"
     own = SMALL if model == "stories260k" and name in SPARSE else ()
-    command = ["assay", "study", name, *MODELS.get(model, ()), *own, "--out", str(folder)]
+    model_words = ADAPTED if (name, model) == ("adaptation", "stories260k") else MODELS.get(model, ())
+    command = ["assay", "study", name, *model_words, *own, "--out", str(folder)]
     if not (folder / "report.html").exists():
         done = subprocess.run([sys.executable, "-m", *command, "--quiet", *THREADS])
         if done.returncode:
