@@ -25,7 +25,8 @@ class Flags:
     dst: Path
     """The folder to write; it must not hold anything yet."""
     to: str
-    """The format: assay, dictionary_learning, gemma_scope, gemma_scope_2, saelens, sparsify and those that assay inspect names."""
+    """The format: assay, circuit_tracer, dictionary_learning, gemma_scope, gemma_scope_2, hypothesaes, openai_sae, openmoss, saelens or
+    sparsify."""
     json: bool = False
     """Print the result as JSON on standard output."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from assay.interop.parts import Parts
 
 OWN = "assay"
-NOT_FORMATS = {"folding", "foreign_files", "golden", "ours", "parts", "site_names"}
+NOT_FORMATS = {"folding", "foreign_files", "golden", "ours", "parts", "site_names", "torch_files"}
 
 
 class Format(Protocol):

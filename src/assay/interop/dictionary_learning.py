@@ -26,9 +26,10 @@ from torch import Tensor
 from assay.core import artefact
 from assay.core.errors import BadInput
 from assay.interop import folding
-from assay.interop.foreign_files import clean, fit, folder_of, inside, json_of, torch_bytes, torch_of, whole
+from assay.interop.foreign_files import clean, fit, folder_of, inside, json_of, whole
 from assay.interop.parts import Parts, Rule
 from assay.interop.site_names import NOT_SUBTRACTED, RAW, SUBTRACTED, facts, threshold_of
+from assay.interop.torch_files import torch_bytes, torch_of
 
 ABOUT = "dictionary_learning: ae.pt + config.json"
 HOLDS = frozenset({"relu", "gated", "jumprelu", "topk", "batchtopk"})
@@ -87,6 +88,8 @@ def read(path: Path) -> Parts:
     sizes = {axis: whole(trainer[key], key, folder / CONFIG) for axis, key in axes.items() if key in trainer}
     groups = tensors.pop("group_sizes", None) if name.startswith("Matryoshka") else None
     shapes = {n: s for n, s in SHAPES[name].items() if n != "group_sizes"}
+    if "k" in shapes and "k" not in tensors:  # older files say it in the configuration alone
+        tensors["k"] = torch.tensor(whole(trainer.get("k"), "k", folder / CONFIG))
     fit(tensors, file, sizes, shapes, may={"threshold": ""} if name == "AutoEncoderTopK" else None)
     k = whole(tensors["k"].item(), "k", file) if "k" in tensors else None
     if k is not None and trainer.get("k", k) != k:

@@ -1,9 +1,8 @@
 """Files that strangers wrote: read as plain tensors and JSON, or refused in one sentence; nothing in them is ever run.
 
 inside(folder, name)     a regular file that lies in the folder, also after links are followed
-json_of, safetensors_of, npz_of, torch_of     its content; tensors come as finite float32, whole numbers as they are
+json_of, safetensors_of, npz_of     its content; tensors come as finite float32, whole numbers as they are
 fit(tensors, path, sizes, {"W_enc": "d_in d_sae", ...})     checks every name and shape, fills `sizes`
-torch_bytes(tensors)     the bytes of a `.pt` archive of tensors, written without pickling anything
 
 A header is believed only as far as the file's size bears it out, so that no small file can ask for a large memory. A folder of the
 hub's cache (`.../snapshots/REVISION`) may link to the `blobs` beside it, since that is how the cache is made.
@@ -11,10 +10,8 @@ hub's cache (`.../snapshots/REVISION`) may link to the `blobs` beside it, since 
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -73,8 +70,8 @@ def peek_json(folder: Path, name: str) -> dict[str, Any]:
         return {}
 
 
-def safetensors_of(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file."""
+def safetensors_of(path: Path, leave_out: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, without those whose names begin with `leave_out`."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(8)
@@ -82,7 +79,8 @@ def safetensors_of(path: Path) -> dict[str, Tensor]:
     if header > min(MOST_HEADER, size - 8):
         raise BadInput(f"{path} says that its header has {header} bytes, but the file has {size}; it is not read.")
     try:
-        return clean(artefact.read_tensors(path), path)
+        found = artefact.read_tensors(path)
+        return clean({n: t for n, t in found.items() if leave_out is None or not n.startswith(leave_out)}, path)
     except Corrupt as error:
         raise BadInput(str(error)) from None
 
@@ -90,6 +88,8 @@ def safetensors_of(path: Path) -> dict[str, Tensor]:
 def safetensors_names(path: Path) -> set[str]:
     """The names of the tensors of a safetensors file, from its header; empty where there is no such file."""
     try:
+        if not path.is_file():  # a device or a pipe would never end
+            return set()
         with open(path, "rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -141,35 +141,6 @@ def npz_of(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # what zipfile and numpy raise on a damaged file is not one family
         raise BadInput(f"{path} is not a whole .npz of numbers ({type(error).__name__}).") from None
     return clean(found, path)
-
-
-def torch_of(path: Path) -> Any:
-    """The content of a `.pt` archive: tensors in containers. Whatever would run code is refused by the loader, and said.
-
-    The only place that calls torch.load, and only with weights_only.
-    """
-    size = path.stat().st_size
-    try:
-        if not zipfile.is_zipfile(path):
-            raise BadInput(f"{path} is not a torch archive of today's kind; save it again with a current torch.")
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if ".." in Path(member.filename).parts or member.filename.startswith(("/", "\\")):
-                    raise BadInput(f"{path} holds {member.filename!r}, a path that leads out; it is not read.")
-            if sum(m.file_size for m in archive.infolist()) > size:
-                raise BadInput(f"{path} unpacks to more than its {size} bytes, which torch's own archives never do.")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except BadInput:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        said = str(error).strip()
-        if any(word in said for word in ("nsupported", "WeightsUnpickler", "Weights only")):
-            named = re.search(r"GLOBAL `?([\w.]+)", said)
-            raise BadInput(
-                f"{path} holds more than tensors{f' ({named[1]})' if named else ''}: loading it could run code, so it is refused."
-            ) from None
-        said = said.splitlines()[0][:120] if said else ""
-        raise BadInput(f"{path} is not a whole torch archive ({type(error).__name__}: {said}).") from None
 
 
 def clean(tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -234,40 +205,6 @@ def whole(value: Any, name: str, path: Path) -> int:
     if not plain or not 0 < value < 1 << 40 or value != int(value):
         raise BadInput(f"{path}: {name} is {repr(value)[:60]}; a positive whole number was expected.")
     return int(value)
-
-
-def torch_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """A torch archive of a dict of tensors: zip members data.pkl (a fixed stream of opcodes, spelled out here), data/0, data/1, ...
-
-    float32, int32 and int64 only, which is all that the formats need.
-    """
-    kinds = {torch.float32: "FloatStorage", torch.int32: "IntStorage", torch.int64: "LongStorage"}
-
-    def text(word: str) -> bytes:
-        return b"X" + struct.pack("<I", len(word.encode())) + word.encode()
-
-    def number(n: int) -> bytes:
-        return b"\x8a\x08" + struct.pack("<q", n)
-
-    def numbers(values: tuple[int, ...]) -> bytes:
-        return b"(" + b"".join(map(number, values)) + b"t"
-
-    stream, blobs = [b"\x80\x02}("], []
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        storage = b"(" + text("storage") + b"ctorch\n" + kinds[plain.dtype].encode() + b"\n" + text(str(len(blobs)))
-        storage += text("cpu") + number(plain.numel()) + b"tQ"
-        stream += [text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", storage, number(0), numbers(tuple(plain.shape))]
-        stream += [numbers(plain.stride()), b"\x89ccollections\nOrderedDict\n)RtR"]
-        blobs.append(plain.numpy().tobytes())
-    stream.append(b"u.")
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        members = {"data.pkl": b"".join(stream), "byteorder": b"little", "version": b"3\n"}
-        members |= {f"data/{i}": blob for i, blob in enumerate(blobs)}
-        for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
-    return out.getvalue()
 
 
 def folder_of(path: Path, name: str) -> Path | None:

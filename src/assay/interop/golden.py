@@ -32,8 +32,8 @@ def inputs(parts: Parts, n: int = 64) -> Tensor:
     reach = reach.clamp(max=20 * float(reach.median()))  # one odd latent must not drown the others
     latent = torch.randint(p.d_sae, (n, N_LATENTS), generator=rng)
     weight = (0.5 + torch.rand(n, N_LATENTS, generator=rng, dtype=torch.float64)) * reach[latent]
-    z = torch.einsum("nm,nmd->nd", weight, p.W_enc.t()[latent])
-    z = z + 0.1 * float(z.std()) * torch.randn(n, p.d_in, generator=rng, dtype=torch.float64)
+    z = torch.einsum("nm,nmd->nd", weight.to(p.W_enc), p.W_enc.t()[latent])
+    z = z + 0.1 * float(z.std()) * torch.randn(n, p.d_in, generator=rng, dtype=torch.float64).to(z)
     return ((z + p.b_dec if p.subtracts else z) / p.scale[0]).float()
 
 

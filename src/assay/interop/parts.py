@@ -34,6 +34,7 @@ VECTORS: dict[str, tuple[str, ...]] = {
     "abstopk": ("b_enc",),
     "batchtopk": ("b_enc",),
 }
+LARGE = 1 << 26  # numbers of a matrix that are not copied into float64
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ class Parts:
         return self.W_dec.norm(dim=1)
 
     def double(self) -> Parts:
-        """The same in float64."""
+        """The same in float64; what is too large for that to be cheap stays as it is."""
+        if self.W_enc.numel() > LARGE:
+            return self
         return replace(
             self,
             W_enc=self.W_enc.double(),

@@ -1,0 +1,89 @@
+"""OpenAI's GPT-2 autoencoders: one .pt with pre_bias, latent_bias, encoder.weight [d_sae, d_in], decoder.weight [d_in, d_sae].
+
+    f     = relu((x - pre_bias) encoder.weight^T + latent_bias),   x_hat = f decoder.weight^T + pre_bias          activation ReLU
+
+With activation TopK the input first loses its mean and is divided by its deviation, row by row, and the output gets both back. No
+weights of a dictionary can say that, so those files are refused. stats_* and latents_* are counters of the run and are left out.
+
+Source: the sheet's description of openai/sparse_autoencoder; its library was not run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from assay.core import artefact
+from assay.core.errors import BadInput
+from assay.interop import folding
+from assay.interop.foreign_files import clean, fit, inside
+from assay.interop.parts import Parts
+from assay.interop.site_names import NO_THRESHOLD, RAW, SUBTRACTED, facts
+from assay.interop.torch_files import pt_file, pt_words, torch_bytes, torch_of
+
+ABOUT = "OpenAI's GPT-2 autoencoders: one .pt file"
+HOLDS = frozenset({"relu"})
+SHAPES = {"pre_bias": "d_in", "latent_bias": "d_sae", "encoder.weight": "d_sae d_in", "decoder.weight": "d_in d_sae"}
+NOT_WEIGHTS = ("stats_", "latents_", "activation")
+
+
+def detects(path: Path) -> bool:
+    """A .pt file, or a folder of one, that names the parts."""
+    words = pt_words(pt_file(path))
+    return b"pre_bias" in words and b"latent_bias" in words
+
+
+def read(path: Path) -> Parts:
+    """The parts of one file."""
+    found = pt_file(path) or path
+    file = inside(found.parent, found.name)
+    content = torch_of(file)
+    if not isinstance(content, dict):
+        raise BadInput(f"{file} holds a {type(content).__name__}, not the tensors of an autoencoder.")
+    activation = str(content.get("activation", "ReLU"))
+    if activation != "ReLU":
+        raise BadInput(
+            f"{file}: its activation is {activation}"
+            + (
+                ", before which every row is normalised by its own mean and deviation; no weights of a dictionary can say that, "
+                if activation == "TopK"
+                else "; "
+            )
+            + "only ReLU is read."
+        )
+    tensors = clean({n: t for n, t in content.items() if not str(n).startswith(NOT_WEIGHTS)}, file)
+    fit(tensors, file, {}, SHAPES)
+    return Parts(
+        rule="relu",
+        W_enc=tensors["encoder.weight"].t(),
+        W_dec=tensors["decoder.weight"].t(),
+        b_dec=tensors["pre_bias"],
+        vectors={"b_enc": tensors["latent_bias"]},
+        subtracts=True,
+        facts=facts(
+            format="openai_sae",
+            architecture="ReLU",
+            scale=RAW,
+            threshold=NO_THRESHOLD,
+            b_dec=SUBTRACTED,
+            model="gpt2" if "gpt2" in str(file) else None,
+        ),
+    )
+
+
+@torch.no_grad()
+def write(parts: Parts, folder: Path) -> None:
+    """Write autoencoder.pt. Raises BadInput for a transcoder."""
+    if parts.transcoder:
+        raise BadInput("OpenAI's format has no transcoders: its autoencoders predict what they read.")
+    p = folding.pre_bias(parts, True)
+    content = {
+        "pre_bias": p.b_dec.float(),
+        "latent_bias": p.vectors["b_enc"].float(),
+        "encoder.weight": p.W_enc.t().float(),
+        "decoder.weight": p.W_dec.t().float(),
+        "activation": "ReLU",
+        "activation_state_dict": {},
+    }
+    artefact.atomic_write(folder / "autoencoder.pt", torch_bytes(content))
