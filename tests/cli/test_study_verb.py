@@ -56,7 +56,9 @@ def test_every_study_ends_with_a_table_and_its_claim(name: str, say, tmp_path: P
     out = str(tmp_path / name)
     said = say("study", name, *toy, "--out", out)
     lines = [line for line in said.splitlines() if line.startswith("claim: ")]
-    scope = "nothing was compared" if name == "stability" else "these dictionaries only"  # two of the five seeds it needs
+    scope = (
+        "nothing was compared" if name == "stability" else "these dictionaries only"
+    )  # two of the five seeds it needs
     assert len(lines) == 1 and scope in lines[0]
     page = (tmp_path / name / "report.html").read_text()
     assert "The study" in page and "claim: " in page and "http://" not in page.replace("http://www.w3.org", "")
