@@ -170,3 +170,18 @@ def test_a_folder_without_a_dictionary_says_what_it_is(tmp_path) -> None:
     (tmp_path / "run.json").unlink()
     with pytest.raises(NotFound, match="It holds dictionaries in a"):
         dictionaries.load(tmp_path)
+
+
+def test_a_configuration_that_lies_about_its_size_fills_no_memory(case, tmp_path) -> None:
+    """Checksums are made to agree; the width would need terabytes."""
+    if case.config.d_sae == case.config.d_in:
+        pytest.skip("its width is that of its input")
+    saved(case, tmp_path)
+    config = artefact.read_json(tmp_path / "config.json")
+    config["options"]["d_sae"] = 36 * 10**9
+    if "groups" in config["options"]:
+        config["options"]["groups"] = [0.25, 0.75]
+    artefact.write_json(tmp_path / "config.json", config)
+    artefact.write_checksums(tmp_path, list(artefact.read_json(tmp_path / "checksums.json")))
+    with pytest.raises(Corrupt, match=r"the configuration beside it says|does not describe"):
+        dictionaries.load(tmp_path)

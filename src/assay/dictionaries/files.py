@@ -94,12 +94,16 @@ def load(path: str | Path, *, space: str = "raw", check: bool = True) -> Diction
             "Use the version of assay that wrote it."
         )
     cls = class_of(str(stored.get("arch")))
+    tensors = artefact.read_tensors(folder / WEIGHTS)
     try:
-        dictionary = cls(cls.Config(**stored["options"]))
+        config = cls.Config(**stored["options"])
+        with torch.device("meta"):  # shapes only: a configuration that lies about its size must not fill the memory
+            _check_shapes(cls(config), tensors, folder / WEIGHTS)
+        dictionary = cls(config)
         scale = _scale(stored["scale"]["c_in"]), _scale(stored["scale"]["c_out"])
     except (AssayError, KeyError, TypeError) as error:
         raise Corrupt(f"{folder / CONFIG} does not describe a {stored.get('arch')} dictionary: {error}") from None
-    _fill(dictionary, artefact.read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    dictionary.load_state_dict(tensors)
     dictionary.requires_grad_(False)
     dictionary.path = folder
     dictionary.provenance = artefact.read_json(folder / PROVENANCE)
@@ -109,7 +113,7 @@ def load(path: str | Path, *, space: str = "raw", check: bool = True) -> Diction
     return dictionary
 
 
-def _fill(dictionary: Dictionary, tensors: dict[str, Tensor], path: Path) -> None:
+def _check_shapes(dictionary: Dictionary, tensors: dict[str, Tensor], path: Path) -> None:
     own = dictionary.state_dict()
     if set(own) != set(tensors):
         raise Corrupt(
@@ -122,7 +126,6 @@ def _fill(dictionary: Dictionary, tensors: dict[str, Tensor], path: Path) -> Non
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise Corrupt(f"{path}: {name} holds values that are not finite; the dictionary is unusable.")
-    dictionary.load_state_dict(tensors)
 
 
 def _scale(stored: Any) -> float | list[float]:
