@@ -26,7 +26,7 @@ from assay import activations, dictionaries, models, training
 from assay.activations import Stream, TensorSource
 from assay.dictionaries import Dictionary
 from assay.training import Plan
-from assay.training.loop import SAMPLE
+from assay.training.maker import SAMPLE
 from assay.training.member import Member
 
 SITE = "resid_post.1"

@@ -12,7 +12,7 @@ from assay.core.errors import BadOption
 from assay.dictionaries import build, config_class
 from assay.training import Plan, TrainConfig, sweep
 from assay.training.controller import EVERY, FAST, SLOW, SOON, Controller
-from assay.training.loop import Member
+from assay.training.member import Member
 
 
 def run(stream, folder, arch: str, target: float | None, resume: bool = False, **options) -> tuple[list[dict], dict]:

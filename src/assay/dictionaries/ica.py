@@ -14,16 +14,14 @@ Differs from the paper: keeping the k largest codes is ours, so that it stands b
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from assay.core.config import config, require
 from assay.core.errors import BadInput
-from assay.dictionaries.base import FIT, Dictionary
 from assay.dictionaries.fitting import FitConfig, reservoir, whole_number
-from assay.kernels import Top
+from assay.dictionaries.raw import Raw
 
 RANK = 1e-10  # eigenvalues of the covariance below this share of the largest count as 0
 
@@ -50,18 +48,10 @@ class Config(FitConfig):
         require(self.max_iter > 0, "max_iter", self.max_iter, "positive")
 
 
-class Ica(Dictionary):
+class Ica(Raw):
     Config = Config
     role = "baseline"
-    learned_by = FIT
-    fit_free = ("k",)
-    signed = True
-
-    def select(self, p: SimpleNamespace, training: bool) -> Top:
-        return Top(self.config.k, signed=True)
-
-    def pairs(self, u: Tensor, p: SimpleNamespace) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {"f": u}, {}
+    seedless = False
 
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor], rng: torch.Generator) -> None:

@@ -14,7 +14,7 @@ from assay.evaluation.entry import Entry
 from assay.evaluation.examples import Showing
 from assay.evaluation.losses import Speaker
 from assay.evaluation.measurement import Measurement
-from assay.evaluation.readings import TEST, Reading, Readings
+from assay.evaluation.readings import TEST, Live, Reading, Readings
 
 
 class Pass:
@@ -36,7 +36,11 @@ class Pass:
     def all(self, quiet: bool) -> None:
         chosen = self.readings.chosen
         with progress(len(chosen), f"evaluate {len(self.measurements)}", "documents", quiet=quiet) as bar:
-            batches = self.readings.batches() if self.speaker is None else self.readings.sequences()
+            readings = self.readings
+            if self.speaker is not None and isinstance(readings, Live):
+                batches = readings.sequences()  # the speaker runs the model itself
+            else:
+                batches = readings.batches()
             for reading in batches:
                 if self.speaker is None:
                     for m in self.measurements:

@@ -6,6 +6,7 @@ be read: a model over whole, never packed, sequences (`Live`), or activations on
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -79,7 +80,7 @@ def _by_hash(document: str) -> int | None:
     return {"train": None, "validation": VALIDATION, "test": TEST}[split_of(document)]
 
 
-class Readings:
+class Readings(ABC):
     """What `Live` and `Stored` share: which documents there are, and on which side each one falls."""
 
     table: Table
@@ -139,13 +140,9 @@ class Readings:
                 f"({self.rule.how}). Give more documents."
             )
 
+    @abstractmethod
     def batches(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
         """Readings of the given documents (default: all that are evaluated); a document lies in one reading whole."""
-        raise NotImplementedError
-
-    def sequences(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
-        """The same without activations (x has no columns): what is needed to run the model oneself."""
-        raise NotImplementedError
 
     def described(self) -> dict[str, dict[str, Any]]:
         """{split: documents, tokens, how}."""
@@ -228,6 +225,7 @@ class Live(Readings):
         return found
 
     def sequences(self, documents: Sequence[int] | np.ndarray | None = None) -> Iterator[Reading]:
+        """As `batches` without activations (x has no columns): what is needed to run the model oneself."""
         wanted = self.chosen if documents is None else np.asarray(documents)
         by_length = wanted[np.argsort(-self.lengths[wanted], kind="stable")]
         extra = 1 + len(self.blocks.frame.suffix)

@@ -14,8 +14,10 @@ from assay.activations import Stream
 from assay.dictionaries import Dictionary
 from assay.training.against_model import ModelStream
 from assay.training.calibrate import calibrate
-from assay.training.loop import Interrupted, Plan, scale_of, sweep
+from assay.training.loop import Interrupted, sweep
+from assay.training.maker import scale_of
 from assay.training.options import TrainConfig
+from assay.training.plan import Plan
 
 __all__ = ["Interrupted", "ModelStream", "Plan", "TrainConfig", "calibrate", "scale_of", "sweep", "train"]
 

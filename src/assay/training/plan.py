@@ -1,0 +1,28 @@
+"""One dictionary to make: its name, its options, and those of its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.core.config import to_json
+from assay.training.options import TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dictionary to make: where it goes (relative to the run's folder), what it is, how it is trained."""
+
+    name: str
+    config: Any
+    options: TrainConfig
+    init_from: Path | None = None  # an existing dictionary whose parameters it starts from
+
+    @property
+    def arch(self) -> str:
+        return type(self.config).__module__.rsplit(".", 1)[-1]
+
+    def describe(self) -> dict[str, Any]:
+        start = None if self.init_from is None else str(self.init_from)
+        return {"arch": self.arch, "options": to_json(self.config), "train": to_json(self.options), "init": start}
