@@ -270,3 +270,15 @@ def test_documents_of_the_training_are_refused(work: Path, inside: Inside) -> No
     with gzip.open(work / "seen.jsonl.gz", "wt") as file:
         file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     assert "--allow-train" in inside("evaluate", "pareto/pca_k-4", "--text", "seen.jsonl.gz", "--quiet", status=2)
+
+
+def test_a_misspelt_flag_names_the_nearest(inside) -> None:
+    for words, meant in (
+        (("train", "--arch", "gated", "--l1-coeff", "2"), "l1-coef"),
+        (("evaluate", "x", "--max-document", "3"), "max-documents"),
+        (("sweep", "--seed-s", "3"), "seeds"),
+    ):
+        said = inside(*words, status=2)
+        assert "is not a flag of assay" in said
+        assert meant in said
+        assert len(said.strip().splitlines()) == 1

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from assay.core.errors import BadOption
+from assay.core.errors import BadOption, nearest
 
 COUNT = re.compile(r"^(\d+(?:\.\d+)?)([kKMBG]?)$|^(\d+(?:\.\d+)?[eE]\+?\d+)$")
 UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
@@ -114,6 +114,7 @@ def parse(
         inner = {f.name: f.type for f in dataclasses.fields(nested)}
         extra = [("arch", nested)]
         argv = [_prefixed(word, hints, inner) for word in argv]
+    _refuse_unknown(verb, argv, [*hints, *(f"arch.{name}" for name in inner)])
     argv = _counts(argv, {**hints, **{f"arch.{n}": t for n, t in inner.items()}})
     for name in positional:
         hints[name] = tyro.conf.Positional[hints[name]]
@@ -144,6 +145,18 @@ def _prefixed(word: str, own: dict[str, Any], inner: dict[str, Any]) -> str:
     if flag.startswith("--") and name in inner and name not in own:
         return f"--arch.{name.replace('_', '-')}{equals}{value}"
     return word
+
+
+def _refuse_unknown(verb: str, argv: list[str], names: list[str]) -> None:
+    """One sentence for a flag that there is not, with the nearest that there is."""
+    flags = {name.replace("_", "-") for name in names}
+    for word in argv:
+        flag = word.partition("=")[0].removeprefix("--").replace("_", "-")
+        if word.startswith("--") and flag not in (*flags, "help") and flag.removeprefix("no-") not in flags:
+            short = {f.removeprefix("arch.") for f in flags}
+            raise BadOption(
+                f'"--{flag}" is not a flag of assay {verb}.{nearest(flag.removeprefix("arch."), sorted(short))}'
+            )
 
 
 def _counts(argv: list[str], hints: dict[str, Any]) -> list[str]:
