@@ -44,7 +44,7 @@ NEAR_ONE = 0.02  # of gamma: the margin of a tie
 STUDIES = {
     "stories260k": Study(
         model=str(SHARED / "data/models/stories260k"), site="resid_post.2", train=("tinystories-train", "tinystories-recased"),
-        d_sae=512, n_tokens="3M", controls_k="1 2 4 8 16",
+        d_sae=512, n_tokens="5.3M", controls_k="1 2 4 8 16",
         tries=("gated init-l0=16 l1-coef=1,2,4,7", "relu init-l0=16 l1-coef=0.5,1,2,4,7", "topk k=2,4,8,16"),
     ),
     "tinystories-656k": Study(

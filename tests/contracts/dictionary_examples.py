@@ -53,6 +53,23 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "k of all": {"k": D_SAE, "k_aux": 3},
         "transcoder": {"k": 5, "d_out": 7, "wiring": "transcoder"},
         "crosslayer": {"k": 5, "wiring": "crosslayer", "in_sites": (4, 8), "out_sites": (7, 2), "d_out": 9},
+        "crosslayer, skip, k of each layer": {
+            "k": 5,
+            "wiring": "crosslayer",
+            "in_sites": (4, 8),
+            "out_sites": (7, 2),
+            "d_out": 9,
+            "skip": True,
+            "scope": "block",
+        },
+        "perlayer, skip": {
+            "k": 5,
+            "wiring": "perlayer",
+            "in_sites": (4, 8),
+            "out_sites": (7, 2),
+            "d_out": 9,
+            "skip": True,
+        },
     },
     "transcoder": {"": {"l1_coef": 0.3, "d_out": 7}, "to its own width": {"l1_coef": 0.3}},
     "skip_transcoder": {"": {"k": 5, "d_out": 7}},
@@ -159,6 +176,14 @@ def whole_decoder(made: Dictionary) -> Tensor:
     whole = torch.zeros(made.d_sae, made.d_out, dtype=made.b_dec.dtype)
     for block, _, W_dec in made.wired:
         whole[block.latents, block.writes] = W_dec.detach()
+    return whole
+
+
+def whole_skip(made: Dictionary) -> Tensor:
+    """[d_in, d_out]: the skip paths of all blocks in one matrix, 0 where nothing is wired or there is none."""
+    whole = torch.zeros(made.d_in, made.d_out, dtype=made.b_dec.dtype)
+    for block, name in made.skips:
+        whole[block.reads, block.writes] = made.get_parameter(name).detach()
     return whole
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dictionary_examples import D_IN, whole_decoder, whole_encoder
+from dictionary_examples import D_IN, whole_decoder, whole_encoder, whole_skip
 
 from assay.core.errors import BadInput
 from assay.kernels import Codes
@@ -39,7 +39,7 @@ def test_decode_of_dense_and_sparse_codes_agree(case) -> None:
         torch.testing.assert_close(made.decode(sparse), expected, **TIGHT)
         torch.testing.assert_close(made.decode(sparse.dense()), expected, **TIGHT)
         if made.skip:
-            expected = expected + x @ made.W_skip
+            expected = expected + x @ whole_skip(made)
         torch.testing.assert_close(made.reconstruct(x, sparse), expected, **TIGHT)
         torch.testing.assert_close(made(x), expected, **TIGHT)
     assert expected.shape == (20, case.width_out)

@@ -36,6 +36,8 @@ def at_the_border(case: Case, distance: float) -> tuple[dictionaries.Dictionary,
     for _ in range(50):  # Newton: move row 0 until the two keys around the border are as near as asked
         x = x.detach().requires_grad_()
         key = keys(made.pre_activations(x[:1]), selection)[0]
+        if selection.scope == "block":  # the border of the first layer
+            key = key[: made.blocks[0].latents.stop]
         order = key.argsort(descending=True)
         inside, outside = int(order[selection.k - 1]), int(order[selection.k])
         excess = key[inside] - key[outside] * (1 + distance)

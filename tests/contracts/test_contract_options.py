@@ -97,8 +97,7 @@ def test_parameters_have_the_shapes_of_the_contract(case) -> None:
         expected |= {enc: (read, latents), dec: (latents, written)}
     expected |= {name: (D_IN, n) for name in made.extra_encoders}
     expected |= {name: (n, case.width_out) for name in made.extra_decoders}
-    if made.skip:
-        expected["W_skip"] = (D_IN, case.width_out)
+    expected |= {name: (block.shape[0], block.shape[2]) for block, name in made.skips}
     assert shapes == expected
     if len(made.blocks) == 1:
         assert made.blocks[0].shape == (D_IN, n, case.width_out)

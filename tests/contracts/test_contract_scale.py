@@ -49,7 +49,8 @@ def test_only_degrees_decide(case) -> None:
     made = case.made()
     c_out = C if made.pre_bias == "b_dec" else 0.6
     state = made.rescaled(C, c_out)
-    factor = {"b_dec": c_out, "W_skip": c_out / C, **{n: C**d for n, d in made.degree.items()}}
+    factor = {"b_dec": c_out, **{n: C**d for n, d in made.degree.items()}}
+    factor |= {name: c_out / C for _, name in made.skips}
     for enc, dec in made.matrix_names:
         factor |= {enc: 1.0, dec: c_out / C}
     factor |= dict.fromkeys(made.extra_encoders, 1.0) | dict.fromkeys(made.extra_decoders, c_out / C)

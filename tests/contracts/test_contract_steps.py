@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dictionary_examples import Case
+from dictionary_examples import Case, whole_skip
 
 from assay.dictionaries import Dictionary
 from assay.dictionaries.base import chosen
@@ -81,7 +81,7 @@ def test_a_batch_in_which_nothing_fires(learned) -> None:
         for name in made.vectors:
             getattr(made, name).fill_(0.0 if made.signed else -1.0)
     _, expected = by_autograd(made, x, y, weights)
-    empty = (made.b_dec + (x @ made.W_skip if made.skip else torch.zeros(24, 1, dtype=x.dtype))).detach()
+    empty = (made.b_dec + x @ whole_skip(made)).detach()
     for kernel in IMPLEMENTATIONS:
         done = step.sparse(made, x, y, weights, PROGRESS, implementation(kernel))
         assert (done.n_support, len(done.f)) == (0, 0)

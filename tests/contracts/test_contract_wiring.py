@@ -59,6 +59,30 @@ def test_a_crosslayer_transcoder_is_its_equation() -> None:
         np.testing.assert_allclose(made(x).numpy(), y_hat, rtol=1e-12, atol=1e-12)
 
 
+def test_layers_of_their_own_with_skip_paths_are_their_equation() -> None:
+    """perlayer: latents of layer l read x_l and write y_l alone, k of each layer; crosslayer: their skip reaches all later y too."""
+    for wiring in ("perlayer", "crosslayer"):
+        case = crosslayer(wiring=wiring, scope="block", skip=True)
+        made, x = case.made(), case.inputs(8)
+        reads, writes = [slice(0, 4), slice(4, 7), slice(7, 12)], [slice(0, 2), slice(2, 6), slice(6, 9)]
+        b_enc = made.get_parameter("b_enc").detach().numpy()
+        f = np.zeros((8, 42))
+        y_hat = np.tile(made.b_dec.detach().numpy(), (8, 1))
+        for layer, read in enumerate(reads):
+            own = slice(14 * layer, 14 * layer + 14)
+            key = np.maximum(x.numpy()[:, read] @ made.get_parameter(f"W_enc.{layer}").detach().numpy() + b_enc[own], 0)
+            for row in range(8):
+                for latent in np.argsort(-key[row], kind="stable")[:5]:
+                    f[row, own.start + latent] = key[row, latent]
+            W_dec, W_skip = (made.get_parameter(f"{name}.{layer}").detach().numpy() for name in ("W_dec", "W_skip"))
+            reached = writes[layer] if wiring == "perlayer" else slice(writes[layer].start, 9)
+            assert W_skip.any() and W_dec.shape[1] == W_skip.shape[1] == reached.stop - reached.start
+            y_hat[:, reached] += f[:, own] @ W_dec + x.numpy()[:, read] @ W_skip
+        with torch.no_grad():
+            np.testing.assert_allclose(made.encode(x).numpy(), f, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(made(x).numpy(), y_hat, rtol=1e-12, atol=1e-12)
+
+
 def test_a_crosscoder_weighs_each_latent_by_the_sum_of_its_lengths_at_the_sites() -> None:
     case = case_of("crosscoder", "", {"l1_coef": 0.3, "in_sites": (4, 3, 5)})
     made, x, y = case.made(), case.inputs(9), case.targets(9)

@@ -51,3 +51,16 @@ def test_k_largest_keeps_signs_and_breaks_ties_downwards() -> None:
     f = torch.tensor([[1.0, -3.0, 2.0, 2.0, -2.0]])
     assert k_largest(f, 2).tolist() == [[0, 0, 2, 2, 0]]
     assert k_largest(f, 2, signed=True).tolist() == [[0, -3, 2, 0, 0]]
+
+
+def test_the_nearest_centroid_is_not_that_of_the_nearest_direction() -> None:
+    """Centroids at 1 and 10 along two axes, around an offset; x lies 3 and 4 along them."""
+    kmeans = Kmeans(Config(d_in=2, d_sae=2)).double()
+    with torch.no_grad():
+        kmeans.W_enc.copy_(torch.eye(2))
+        kmeans.W_dec.copy_(torch.eye(2))
+        kmeans.get_parameter("length").copy_(torch.tensor([1.0, 10.0]))
+        kmeans.b_dec.copy_(torch.tensor([5.0, -1.0]))
+    x = torch.tensor([[8.0, 3.0], [5.0, 6.0], [8.0, 4.6]], dtype=torch.float64)
+    squared = [(4 + 16, 9 + 36), (1 + 49, 0 + 9), (4 + 31.36, 9 + 19.36)]
+    assert kmeans.encode(x).tolist() == [[1, 0] if near < far else [0, 10] for near, far in squared]

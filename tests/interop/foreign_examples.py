@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from bare_examples import BARE
+from layered_examples import LAYERED
 from plain_codes import (
     Answer,
     D,
@@ -30,7 +32,7 @@ from plain_codes import (
     relu_codes,
     topk_codes,
 )
-from saelens_examples import SAELENS
+from saelens_examples import SAELENS, row_by_row
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -139,9 +141,7 @@ def dl(name: str, arch: str, state: State, codes: Callable[[Tensor], Tensor], su
         f = codes(x - b_dec if sub else x)
         return f, f @ decoder + b_dec
 
-    return Example(
-        "dictionary_learning", name, arch, write, answer, facts={"model": "gpt2", "site": "resid_post_layer_3"}
-    )
+    return Example("dictionary_learning", name, arch, write, answer, facts={"model": "gpt2", "site": "resid_post.3"})
 
 
 def dl_examples() -> list[Example]:
@@ -239,7 +239,7 @@ HYPOTHESAES = [
 ]
 
 
-def openai() -> Example:
+def openai(activation: str) -> Example:
     m = matrices()
 
     def write(folder: Path) -> None:
@@ -250,13 +250,21 @@ def openai() -> Example:
             "stats_last_nonzero": torch.zeros(F, dtype=torch.long),
         }
         state |= {"encoder.weight": m["W_enc"].T.contiguous(), "decoder.weight": m["W_dec"].T.contiguous()}
-        torch.save({**state, "activation": "ReLU", "activation_state_dict": {}}, folder / "autoencoder.pt")
+        inner = {} if activation == "ReLU" else {"k": K, "postact_fn": "ReLU"}
+        torch.save({**state, "activation": activation, "activation_state_dict": inner}, folder / "autoencoder.pt")
 
     def answer(x: Tensor) -> Answer:
         f = relu_codes(x - m["b_dec"], m)
         return f, f @ m["W_dec"] + m["b_dec"]
 
-    return Example("openai_sae", "relu", "relu", write, answer)
+    def layer_normed(x: Tensor) -> Answer:
+        def plain(z: Tensor) -> Answer:
+            f = topk_codes(z - m["b_dec"], m)
+            return f, f @ m["W_dec"] + m["b_dec"]
+
+        return row_by_row(x, "layer_norm", plain)
+
+    return Example("openai_sae", activation.lower(), activation.lower(), write, answer if activation == "ReLU" else layer_normed)
 
 
 # ---- OpenMOSS and Llama Scope ---------------------------------------------------------------------------------------
@@ -406,7 +414,7 @@ TRACED = [
     traced("topk", "topk", topk_codes, topk=True),
 ]
 
-EXAMPLES = [*SAELENS, *GEMMA, *GEMMA2, *dl_examples(), *SPARSIFY, *HYPOTHESAES, openai(), *OPENMOSS, *TRACED]
+EXAMPLES = [*SAELENS, *GEMMA, *GEMMA2, *dl_examples(), *SPARSIFY, *HYPOTHESAES, openai("ReLU"), openai("TopK"), *OPENMOSS, *TRACED, *LAYERED, *BARE]
 
 
 def written(example: Example, base: Path) -> Path:

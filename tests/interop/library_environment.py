@@ -20,25 +20,36 @@ READY = FOLDER / ".ready"
 RUNNER = Path(__file__).with_name("run_libraries.py")
 
 # torch comes first and is named again, so that nothing replaces it. dictionary-learning asks for plotting and an old nnsight, circuit-tracer
-# for an old transformers, hypothesaes for a language model's client, none of which their dictionaries use: these are installed alone.
+# for an old transformers, hypothesaes for a language model's client, overcomplete for vision models and plots, none of which their dictionaries use: these are installed alone.
 TORCH = "torch==2.13.0"
 STEPS = (
     (TORCH,),
     (TORCH, "sae-lens==6.54.12", "eai-sparsify==1.3.3"),
     ("--no-deps", "dictionary-learning==0.1.0"),
     (TORCH, "nnsight==0.8.1"),
-    ("--no-deps", "hypothesaes==2.0.1", "circuit-tracer==0.5.0"),
+    ("--no-deps", "hypothesaes==2.0.1", "circuit-tracer==0.5.0", "overcomplete==0.3.0"),
 )
-LIBRARIES = {  # format -> what says that its library is there; importing hypothesaes itself would need a language model's client
+LIBRARIES = {  # format -> what says that its library is there; hypothesaes and overcomplete themselves import what is not installed
     "saelens": "import sae_lens",
     "sparsify": "import sparsify",
     "dictionary_learning": "import dictionary_learning.trainers",
     "hypothesaes": "import importlib.util; assert importlib.util.find_spec('hypothesaes'), 'it is not installed'",
+    "overcomplete": "import importlib.util; assert importlib.util.find_spec('overcomplete'), 'it is not installed'",
+    "goodfire": "import sae_lens",
+    "qwen_scope": "import sae_lens",
     "circuit_tracer": "import circuit_tracer.transcoder.single_layer_transcoder",
     "gemma_scope": "import circuit_tracer.transcoder.single_layer_transcoder",
     "gemma_scope_2": "import circuit_tracer.transcoder.single_layer_transcoder",
+    "circuit_tracer_clt": "import circuit_tracer.transcoder.cross_layer_transcoder",
+    "gemma_scope_2_clt": "import circuit_tracer.transcoder.cross_layer_transcoder",
 }
-READ_ONLY = ("gemma_scope", "gemma_scope_2")  # circuit-tracer loads them, no library writes them
+READ_ONLY = (  # circuit-tracer or SAELens loads them, no library writes them
+    "gemma_scope",
+    "gemma_scope_2",
+    "gemma_scope_2_clt",
+    "goodfire",
+    "qwen_scope",
+)
 
 
 class Unavailable(Exception):

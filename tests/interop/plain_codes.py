@@ -26,6 +26,9 @@ class Example:
     answer: Callable[[Tensor], Answer]
     d_out: int = D
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    d_in: int = D
+    whole: bool = False
+    """Whether several files make it up, so that no single one opens."""
 
     def __str__(self) -> str:
         return f"{self.format}-{self.name}"

@@ -33,8 +33,8 @@ def scramble(module: Any, seed: int) -> None:
             parameter.copy_(values.abs() + 0.3 if name == "threshold" else values + around)
 
 
-def rows(seed: int) -> torch.Tensor:
-    return 1.4 * torch.randn(200, D, generator=torch.Generator().manual_seed(seed)) + 0.2
+def rows(seed: int, width: int = D) -> torch.Tensor:
+    return 1.4 * torch.randn(200, width, generator=torch.Generator().manual_seed(seed)) + 0.2
 
 
 # ---- SAELens ------------------------------------------------------------------------------------------------------
@@ -56,6 +56,8 @@ def saelens_make(folder: Path) -> dict[str, Any]:
             )
     for name in ("topk", "abstopk"):
         variants.append((f"{name}-normed", name, {"k": K, "rescale_acts_by_decoder_norm": True}))
+    for name, how in (("standard", "layer_norm"), ("topk", "layer_norm"), ("gated", "constant_norm_rescale"), ("jumprelu", "layer_norm")):
+        variants.append((f"{name}-{how}", name, {**plain[name], "normalize_activations": how}))
     for name in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder"):
         variants.append((name, name, {"d_out": OUT, "apply_b_dec_to_input": False}))
     from sae_lens.registry import get_sae_class
@@ -115,6 +117,34 @@ def saelens_read(folder: Path) -> Any:
     from sae_lens.saes.sae import SAE
 
     return SAE.load_from_disk(folder)
+
+
+def saelens_loaded(loader: str, repo: str, file: str, local: Path, d_in: int, d_sae: int) -> Any:
+    """What SAELens' loader of a release makes of a local file in that release's layout."""
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+    from sae_lens.saes.sae import SAE
+
+    loaders.hf_hub_download = lambda **_: str(local)  # nothing is downloaded
+    sizes = {"d_in": d_in, "d_sae": d_sae}
+    cfg, state, _ = getattr(loaders, loader)(repo, file, "cpu", cfg_overrides=sizes)
+    sae = SAE.from_dict(loaders.handle_pre_6_0_config(cfg))
+    sae.load_state_dict(state)
+    return sae
+
+
+def goodfire_read(folder: Path) -> Any:
+    (file,) = folder.glob("*.pt")
+    d_sae, d_in = torch.load(file, weights_only=True)["encoder_linear.weight"].shape
+    name = "Llama-3.1-8B-Instruct-SAE-l19"
+    return saelens_loaded("get_goodfire_huggingface_loader", f"Goodfire/{name}", f"{name}.pth", file, d_in, d_sae)
+
+
+def qwen_scope_read(folder: Path) -> Any:
+    (file,) = folder.glob("layer*.sae.pt")
+    d_sae, d_in = torch.load(file, weights_only=True)["W_enc"].shape
+    k = json.loads((folder / "read_as.json").read_text())["k"]
+    repo = f"Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_{k}"
+    return saelens_loaded("qwen_scope_sae_huggingface_loader", repo, file.name, file, d_in, d_sae)
 
 
 # ---- sparsify -----------------------------------------------------------------------------------------------------
@@ -240,12 +270,104 @@ def hypothesaes_read(folder: Path) -> Any:
     return Hypothesis(hypothesaes_module().load_model(str(file), device="cpu"))
 
 
+# ---- overcomplete: the folder of its SAEs alone, since the package also wants vision models --------------------------------
+
+
+def overcomplete_sae() -> Any:
+    import importlib.util
+    import types
+
+    if "overcomplete" not in sys.modules:
+        found = importlib.util.find_spec("overcomplete")
+        assert found is not None
+        package = types.ModuleType("overcomplete")
+        package.__path__ = list(found.submodule_search_locations or [])
+        sys.modules["overcomplete"] = package
+    import overcomplete.sae
+
+    return overcomplete.sae
+
+
+class Complete:
+    """An SAE of theirs with the two calls of the others."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model.encode(x)[1]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)[2]
+
+
+def overcomplete_make(folder: Path) -> dict[str, Any]:
+    sae = overcomplete_sae()
+    gained = {"dictionary_params": {"use_multiplier": True}}
+    points = torch.randn(30, D, generator=torch.Generator().manual_seed(8))
+    variants: dict[str, tuple[Any, dict[str, Any]]] = {
+        "relu": (sae.SAE(D, F), {"rule": "relu"}),
+        "relu-gain": (sae.SAE(D, F, **gained), {"rule": "relu"}),
+        "topk": (sae.TopKSAE(D, F, top_k=K), {"rule": "topk", "k": K}),
+        "topk-norm": (sae.TopKSAE(D, F, top_k=K, encoder_module="mlp_bn_1"), {"rule": "topk", "k": K}),
+        "jump": (sae.JumpSAE(D, F, **gained), {}),
+        "batch": (sae.BatchTopKSAE(D, F, top_k=K), {"rule": "batchtopk", "threshold": 0.8}),
+        "tied": (sae.TopKSAE(D, F, top_k=K, **gained).tied(bias=True), {"rule": "topk", "k": K}),
+        "untied": (sae.SAE(D, F).untied(), {"rule": "relu"}),
+        "archetypal": (sae.RATopKSAE(D, F, points=points, top_k=K, delta=9.0), {"rule": "topk", "k": K}),
+    }
+    made: dict[str, Any] = {}
+    for seed, (name, (model, said)) in enumerate(variants.items()):
+        scramble(model, 700 + seed)
+        if name == "topk-norm":
+            for _ in range(30):  # its running mean and variance
+                model(3 * torch.randn(64, D) + 1)
+        if name == "batch":
+            model.running_threshold = torch.tensor(0.8)
+        model.eval()  # brings the rows to length 1
+        (folder / name).mkdir(parents=True)
+        torch.save(model.state_dict(), folder / name / "sae.pt")
+        (folder / name / "read_as.json").write_text(json.dumps(said))
+        made[name] = Complete(model)
+    return made
+
+
+def overcomplete_read(folder: Path) -> Any:
+    said = json.loads((folder / "read_as.json").read_text())
+    state = torch.load(folder / "sae.pt", weights_only=True)
+    n_latents, width = state["dictionary._weights"].shape
+    options = {"top_k": said["k"]} if "k" in said else {}
+    cls = getattr(overcomplete_sae(), said["class"])
+    model = cls(width, n_latents, dictionary_params={"normalization": said["normalization"]}, **options)
+    model.load_state_dict(state)
+    return Complete(model)
+
+
 # ---- circuit-tracer -------------------------------------------------------------------------------------------------
+
+LAYERS = 3
+
+
+class InLayers:
+    """Transcoders of several layers with the two calls of the others: layers side by side on the last axis."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def apart(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(1, (self.model.n_layers, -1)).transpose(0, 1)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model.encode(self.apart(x)).transpose(0, 1).flatten(1)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        inputs = self.apart(x)
+        return self.model.decode(self.model.encode(inputs), inputs).transpose(0, 1).flatten(1)
 
 
 def circuit_tracer_make(folder: Path) -> dict[str, Any]:
     from circuit_tracer.transcoder.activation_functions import JumpReLU
-    from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder
+    from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder, TranscoderSet
 
     made: dict[str, Any] = {}
     for seed, (jump, skip) in enumerate([(False, False), (False, True), (True, False), (True, True)]):
@@ -259,14 +381,51 @@ def circuit_tracer_make(folder: Path) -> dict[str, Any]:
         (folder / name).mkdir(parents=True)
         coder.to_safetensors(str(folder / name / "layer_2.safetensors"))
         made[name] = coder
+    for skip in (False, True):  # all layers in one folder
+        coders: dict[int, Any] = {}
+        for i in range(LAYERS):
+            coders[i] = SingleLayerTranscoder(
+                D, F, JumpReLU(torch.zeros(F)), i, skip_connection=skip, dtype=torch.float32
+            )
+            scramble(coders[i], 550 + i)
+            with torch.no_grad():
+                coders[i].activation_function.threshold.abs_().add_(0.3)
+        name = f"set{'-skip' if skip else ''}"
+        together = TranscoderSet(coders, "hook_resid_mid", "hook_mlp_out")
+        together.to_safetensors(str(folder / name))
+        made[name] = InLayers(together)
     return made
 
 
 def circuit_tracer_read(folder: Path) -> Any:
-    from circuit_tracer.transcoder.single_layer_transcoder import load_relu_transcoder
+    from circuit_tracer.transcoder.single_layer_transcoder import load_relu_transcoder, load_transcoder_set
 
-    (file,) = folder.glob("layer_*.safetensors")
-    return load_relu_transcoder(str(file), 0, lazy_encoder=False, lazy_decoder=False)
+    files = {i: str(file) for i, file in enumerate(sorted(folder.glob("layer_*.safetensors")))}
+    eager = {"lazy_encoder": False, "lazy_decoder": False}
+    if len(files) == 1:
+        return load_relu_transcoder(files[0], 0, **eager)
+    return InLayers(load_transcoder_set(files, "", "hook_resid_mid", "hook_mlp_out", **eager))
+
+
+def circuit_tracer_clt_make(folder: Path) -> dict[str, Any]:
+    from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder
+
+    made: dict[str, Any] = {}
+    for seed, rule in enumerate(("relu", "jump_relu")):
+        clt = CrossLayerTranscoder(LAYERS, F, D, activation_function=rule, lazy_decoder=False, dtype=torch.float32)
+        scramble(clt, 600 + seed)
+        if rule == "jump_relu":
+            with torch.no_grad():
+                clt.activation_function.threshold.abs_().add_(0.3)
+        clt.to_safetensors(str(folder / rule))
+        made[rule] = InLayers(clt)
+    return made
+
+
+def circuit_tracer_clt_read(folder: Path) -> Any:
+    from circuit_tracer.transcoder.cross_layer_transcoder import load_clt
+
+    return InLayers(load_clt(str(folder), dtype=torch.float32, lazy_decoder=False))
 
 
 def gemma_scope_read(folder: Path) -> Any:
@@ -281,6 +440,14 @@ def gemma_scope_2_read(folder: Path) -> Any:
     return load_gemma_scope_2_transcoder(str(folder / "params.safetensors"), 0)
 
 
+def gemma_scope_2_clt_read(folder: Path) -> Any:
+    from circuit_tracer.transcoder.cross_layer_transcoder import load_gemma_scope_2_clt
+
+    paths = {i: str(folder / f"params_layer_{i}.safetensors") for i in range(len(list(folder.glob("params_layer_*"))))}
+    paths[len(paths)] = ""  # the loader leaves out the last layer that it is given
+    return InLayers(load_gemma_scope_2_clt(paths, dtype=torch.float32))
+
+
 def answered(model: Any, x: torch.Tensor, file: Path) -> None:
     with torch.no_grad():
         save_file({"x": x, "f": model.encode(x).contiguous(), "y": model(x).contiguous()}, file)
@@ -291,7 +458,8 @@ def main() -> None:
     call: Callable[[Path], Any] = globals()[f"{format}_{what}"]
     if what == "make":
         for name, model in call(folder).items():
-            answered(model, rows(1), folder / f"{name}.answer.safetensors")
+            width = D * (LAYERS if isinstance(model, InLayers) else 1)
+            answered(model, rows(1, width), folder / f"{name}.answer.safetensors")
         return
     for question in sorted(folder.glob("*.question.safetensors")):
         name = question.name.removesuffix(".question.safetensors")

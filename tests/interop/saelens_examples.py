@@ -89,6 +89,12 @@ def sae(
             (folder / "activation_scaler.json").write_text(json.dumps(beside))
 
     def answer(x: Tensor) -> Answer:
+        how = cfg.get("normalize_activations")
+        if how in ("layer_norm", "constant_norm_rescale"):
+            return row_by_row(x, how, lambda z: plain(z))
+        return plain(x)
+
+    def plain(x: Tensor) -> Answer:
         z = scale * x
         f = codes(z - state["b_dec"] if sub else z, state)
         decoded = f / state["W_dec"].norm(dim=1) if cfg.get("rescale_acts_by_decoder_norm") else f
@@ -97,6 +103,22 @@ def sae(
 
     facts = {"model": "gpt2", "site": "resid_pre.3", **({"target": "mlp_out.3"} if transcoder else {})}
     return Example("saelens", name, arch, write, answer, d_out, facts)
+
+
+def row_by_row(x: Tensor, how: str, plain: Callable[[Tensor], Answer]) -> Answer:
+    """Codes and outputs of a dictionary that sees each row normalised by itself, one row and one number at a time."""
+    found = []
+    for row in x.tolist():
+        d = len(row)
+        mean = sum(row) / d if how == "layer_norm" else 0.0
+        if how == "layer_norm":
+            there = back = (sum((v - mean) ** 2 for v in row) / (d - 1)) ** 0.5
+            there += 1e-5
+        else:
+            there = back = (sum(v * v for v in row) / d) ** 0.5
+        f, y = plain(torch.tensor([[(v - mean) / there for v in row]]))
+        found.append((f[0], torch.tensor([v * back + mean for v in y[0].tolist()])))
+    return torch.stack([f for f, _ in found]), torch.stack([y for _, y in found])
 
 
 def transcoder_relu(x: Tensor, s: State) -> Tensor:
@@ -139,6 +161,12 @@ SAELENS = [
         "scaled-batchtopk-normed", "batchtopk", "batchtopk", normed_one_threshold, k=K, rescale_acts_by_decoder_norm=True,
         normalize_activations="expected_average_only_in", beside=SCALED, tensors=NUMBER,
     ),
+    sae("layer-norm-topk", "topk", "topk", topk_codes, k=K, normalize_activations="layer_norm"),
+    sae("layer-norm-topk-normed", "topk", "topk", normed_topk_codes, k=K, normalize_activations="layer_norm", rescale_acts_by_decoder_norm=True),
+    sae("layer-norm-no-sub", "relu", "standard", relu_codes, normalize_activations="layer_norm", **NO_SUB),
+    sae("constant-norm-gated", "gated", "gated", gated_codes, names=GATES, normalize_activations="constant_norm_rescale"),
+    sae("constant-norm-jumprelu", "jumprelu", "jumprelu", jump_codes, names=JUMP, normalize_activations="constant_norm_rescale"),
+    sae("old-layer-norm", "relu", "standard", relu_codes, old=True, normalize_activations="layer_norm"),
     sae("old-standard", "relu", "standard", relu_codes, old=True, activation_fn_str="relu"),
     sae("old-topk", "topk", "standard", topk_codes, old=True, activation_fn_str="topk", activation_fn_kwargs={"k": K}),
     sae("old-no-sub", "relu", "standard", relu_codes, old=True, apply_b_dec_to_input=False, **NO_SUB),

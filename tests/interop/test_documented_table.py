@@ -23,6 +23,11 @@ PACKAGES = {
     "circuit_tracer": "circuit-tracer",
     "gemma_scope": "circuit-tracer",
     "gemma_scope_2": "circuit-tracer",
+    "circuit_tracer_clt": "circuit-tracer",
+    "overcomplete": "overcomplete",
+    "goodfire": "sae-lens",
+    "qwen_scope": "sae-lens",
+    "gemma_scope_2_clt": "circuit-tracer",
 }
 
 

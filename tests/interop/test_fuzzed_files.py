@@ -14,7 +14,7 @@ from plain_codes import Example
 from assay import interop
 from assay.core.errors import AssayError
 
-N_FUZZED = 400
+N_FUZZED = 600
 
 
 def example(name: str) -> Example:
@@ -32,6 +32,14 @@ FUZZED = (
     "openmoss-jumprelu-scaled-normed",
     "circuit_tracer-jumprelu-one",
     "circuit_tracer-topk",
+    "circuit_tracer-set-relu-skip",
+    "circuit_tracer_clt-jumprelu",
+    "gemma_scope_2_clt-affine",
+    "openmoss_clt-jumprelu-scaled-normed",
+    "eleuther_clt-none-skip-normed-scaled",
+    "overcomplete-topk-norm",
+    "goodfire-relu",
+    "qwen_scope-told",
 )
 
 
@@ -55,14 +63,14 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def test_mutated_files_never_crash(tmp_path: Path) -> None:
-    """N_FUZZED files of nine formats, mostly injured near the front where the structure is: each opens or is refused in a sentence."""
+    """N_FUZZED files of all formats, mostly injured near the front where the structure is: each opens or is refused in a sentence."""
     rng = random.Random(0)
     opened, said = 0, []
     folders = {name: written(example(name), tmp_path / name) for name in FUZZED}
     start = time.monotonic()
     for n in range(N_FUZZED):
         folder = folders[FUZZED[n % len(FUZZED)]]
-        files = sorted(folder.iterdir())
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
         file = files[rng.randrange(len(files))]
         whole = file.read_bytes()
         head = len(whole) if rng.random() < 0.3 else min(len(whole), 900)
@@ -107,6 +115,11 @@ CONFIGURED = (
     "sparsify-sae",
     "openmoss-topk-scaled-normed",
     "openmoss-llama-scope",
+    "openmoss_clt-topk-scaled-normed",
+    "gemma_scope_2_clt-affine",
+    "eleuther_clt-none-skip-normed-scaled",
+    "overcomplete-batch",
+    "qwen_scope-told",
 )
 
 
@@ -115,7 +128,7 @@ def test_odd_values_in_configurations_never_crash(tmp_path: Path) -> None:
     tried, opened, said = 0, 0, []
     for each in map(example, CONFIGURED):
         folder = written(each, tmp_path / str(each))
-        for file in folder.glob("*.json"):
+        for file in folder.rglob("*.json"):
             whole = file.read_text()
             cfg = json.loads(whole)
             nested = [(outer, inner) for outer in cfg if isinstance(cfg[outer], dict) for inner in cfg[outer]]

@@ -59,7 +59,13 @@ def test_a_pickle_that_would_run_code(tmp_path: Path) -> None:
     state = torch.load(folder / "ae.pt", weights_only=True)
     torch.save({**state, "evil": Evil(mark)}, folder / "ae.pt")
     refused(folder, "holds more than tensors .*could run code, so it is refused")
-    for name, file in (("hypothesaes-topk", "SAE_M=20_K=4.pt"), ("openai_sae-relu", "autoencoder.pt")):
+    for name, file in (
+        ("hypothesaes-topk", "SAE_M=20_K=4.pt"),
+        ("openai_sae-relu", "autoencoder.pt"),
+        ("overcomplete-topk", "model.pt"),
+        ("goodfire-relu", "Llama-3.1-8B-Instruct-SAE-l19.pth"),
+        ("qwen_scope-told", "layer7.sae.pt"),
+    ):
         other = written(example(name), tmp_path / name)
         content = torch.load(other / file, weights_only=True)
         torch.save({**content, "evil": Evil(mark)}, other / file)

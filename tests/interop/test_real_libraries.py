@@ -13,6 +13,7 @@ from pathlib import Path
 import library_environment
 import pytest
 import torch
+from foreign_examples import EXAMPLES, written
 from safetensors.torch import load_file, save_file
 from test_formats import GOES_TO, OURS, made
 
@@ -26,7 +27,9 @@ LEAST = {
     "sparsify": 5,
     "dictionary_learning": 7,
     "hypothesaes": 4,
-    "circuit_tracer": 4,
+    "circuit_tracer": 6,
+    "circuit_tracer_clt": 2,
+    "overcomplete": 9,
 }  # dictionaries that the library makes
 UNIT_ROWS = {("dictionary_learning", "relu"), ("dictionary_learning", "panneal")}  # AutoEncoder: f * ||W_dec_i||
 
@@ -67,13 +70,15 @@ def test_what_the_library_writes_is_read_as_it_means_it(format: str, tmp_path: P
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_library_reads_what_we_write_as_we_mean_it(format: str, tmp_path: Path) -> None:
-    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(3)) * 3 + 0.4
     expected: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for case in OURS:
         one_width = format in library_environment.READ_ONLY  # as their loader has
-        if format not in GOES_TO[case] or (one_width and OURS[case].get("d_out", 6) != 6):
+        if format not in GOES_TO[case] or (
+            one_width and OURS[case].get("d_out") not in (None, OURS[case].get("d_in", 6))
+        ):
             continue
         dictionary, name = made(case), case.replace(" ", "-")
+        x = torch.randn(200, dictionary.d_in, generator=torch.Generator().manual_seed(3)) * 3 + 0.4
         interop.write(dictionary, tmp_path / name, format)
         save_file({"x": x}, tmp_path / f"{name}.question.safetensors")
         dictionary.load_state_dict(dictionary.rescaled(*dictionary.scale))
@@ -87,6 +92,19 @@ def test_the_library_reads_what_we_write_as_we_mean_it(format: str, tmp_path: Pa
     for name, (f, y) in expected.items():
         answer = load_file(tmp_path / f"{name}.answer.safetensors")
         agree(f, y, answer["f"], answer["y"], name)
+
+
+def test_circuit_tracer_means_the_same_by_a_cross_layer_transcoder_with_affine_paths(tmp_path: Path) -> None:
+    example = next(e for e in EXAMPLES if str(e) == "gemma_scope_2_clt-affine-junk")
+    folder = written(example, tmp_path / "theirs")
+    folder.rename(tmp_path / "clt")
+    x = torch.randn(200, example.d_in, generator=torch.Generator().manual_seed(3)) * 2 + 0.4
+    save_file({"x": x}, tmp_path / "clt.question.safetensors")
+    theirs("read", "gemma_scope_2_clt", tmp_path)
+    answer, opened = load_file(tmp_path / "clt.answer.safetensors"), interop.open(tmp_path / "clt")
+    assert opened.skip
+    with torch.no_grad():
+        agree(answer["f"], answer["y"], opened.encode(x), opened(x), str(example))
 
 
 def test_saelens_skips_the_scale_of_a_checkpoint_and_we_refuse(tmp_path: Path) -> None:

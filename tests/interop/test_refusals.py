@@ -29,15 +29,14 @@ def test_a_negative_threshold_of_circuit_tracer_is_refused(tmp_path: Path) -> No
         interop.open(tmp_path)
 
 
-def test_several_layers_in_one_folder_are_named(tmp_path: Path) -> None:
+def test_a_layer_that_is_named_opens_alone_and_the_folder_as_a_set(tmp_path: Path) -> None:
     layer = next(e for e in EXAMPLES if str(e) == "circuit_tracer-relu")
     layer.write(tmp_path)
     (tmp_path / "layer_12.safetensors").write_bytes((tmp_path / "layer_3.safetensors").read_bytes())
-    with pytest.raises(
-        BadInput, match=r"holds 2 layers, each a dictionary of its own; name one, such as .*layer_3.safetensors"
-    ):
-        interop.open(tmp_path)
     assert interop.open(tmp_path / "layer_12.safetensors").provenance["site"] == "mlp_in.12"
+    both = interop.open(tmp_path)
+    assert both.config.wiring == "perlayer" and both.d_sae == 2 * F
+    assert both.provenance["site"] == "mlp_in.3,mlp_in.12"
 
 
 def test_what_no_format_holds_is_refused_with_its_part(tmp_path: Path) -> None:
@@ -56,8 +55,6 @@ def test_what_no_format_holds_is_refused_with_its_part(tmp_path: Path) -> None:
 def test_what_a_foreign_file_says_and_ours_cannot_hold_is_refused(tmp_path: Path) -> None:
     base = next(e for e in SAELENS if e.name == "standard")
     for changed, part in (
-        ({"normalize_activations": "layer_norm"}, "subtracts each row's mean"),
-        ({"normalize_activations": "constant_norm_rescale"}, "the same length"),
         ({"normalize_activations": "expected_average_only_in"}, "the factor is not there"),
         ({"normalize_activations": "covariance_whitening"}, r"put the run's activation_whitening.safetensors"),
         ({"normalize_activations": "other"}, "not known"),
@@ -83,8 +80,8 @@ def test_what_a_foreign_file_says_and_ours_cannot_hold_is_refused(tmp_path: Path
             interop.open(folder)
     folder = written(next(e for e in EXAMPLES if e.format == "openai_sae"), tmp_path / "openai")
     content = torch.load(folder / "autoencoder.pt", weights_only=True)
-    torch.save({**content, "activation": "TopK", "activation_state_dict": {"k": 4}}, folder / "autoencoder.pt")
-    with pytest.raises(BadInput, match="every row is normalised by its own mean and deviation"):
+    torch.save({**content, "activation": "TopK", "activation_state_dict": {"k": 4, "postact_fn": "Identity"}}, folder / "autoencoder.pt")
+    with pytest.raises(BadInput, match="TopK with a relu after it"):
         interop.open(folder)
     groupmax = next(e for e in EXAMPLES if str(e) == "sparsify-sae")
     folder = written(groupmax, tmp_path / "s")
@@ -98,7 +95,7 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="does not exist"):
         interop.open(tmp_path / "nowhere")
     with pytest.raises(
-        NotFound, match="holds no dictionary that is known; formats are assay, circuit_tracer, dictionary_learning"
+        NotFound, match="holds no dictionary that is known; formats are assay, circuit_tracer, circuit_tracer_clt, dictionary_learning"
     ):
         interop.open(tmp_path)
     (tmp_path / "run.json").write_text("{}")

@@ -6,6 +6,8 @@
 4. After each shard of all sites the manifest is rewritten, atomically, with their checksums. A harvest that died is
    resumed at the first row the manifest does not cover, in the same batches, so the bytes are those of a harvest that
    never died (same machine, device and number of threads).
+
+Several processes share the forward passes batch by batch; the leading one writes, and the bytes are those of one process.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ import torch
 from torch import Tensor
 
 from assay.activations import shards
-from assay.activations.live import describe_blocks, forward
+from assay.activations.live import describe_blocks, forward_together
 from assay.activations.source import check_finite, torch_dtype
 from assay.activations.store import Store
 from assay.activations.table import Blocks
+from assay.core import distribution
 from assay.core.artefact import read_json, refuse_existing, storage, write_json
 from assay.core.errors import BadOption, Storage
 from assay.core.progress import progress
@@ -76,9 +79,16 @@ def harvest(
         "batch_size": batch_size,
         "shard_rows": shard_rows,
     }
-    manifest = _begin(out, wanted, blocks, resume, facts or {})
+    if distribution.leading():
+        manifest = _begin(out, wanted, blocks, resume, facts or {})
+        distribution.wait()
+    else:
+        distribution.wait()
+        manifest = shards.read_manifest(out)
+    distribution.wait()  # all have read it before a shard changes it
     if not manifest["complete"]:
         _fill(model, blocks, out, manifest, quiet)
+    distribution.wait()
     return Store.open(out)
 
 
@@ -136,7 +146,7 @@ def _fill(model: Any, blocks: Blocks, out: Path, manifest: dict[str, Any], quiet
         _Writer(out, manifest) as writer,
         progress(table.n_rows, "harvest", "tokens", quiet=quiet, done=row) as bar,
     ):
-        for rows, got in forward(model, blocks, chosen, list(sites), size):
+        for rows, got in forward_together(model, blocks, chosen, list(sites), size):
             skipped = row - int(rows[0])  # rows of a resumed batch that lie in the last complete shard
             begun_at = row
             while skipped < len(rows):
@@ -154,6 +164,8 @@ def _fill(model: Any, blocks: Blocks, out: Path, manifest: dict[str, Any], quiet
                     writer.submit(buffers)
                     buffers = {}
             bar.advance(row - begun_at)
+    if not distribution.leading():
+        return
     manifest["complete"] = True
     seconds = (
         (time.perf_counter() - started) * table.n_rows / max(table.n_rows - n_before, 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from assay.activations.source import check_finite, torch_dtype
 from assay.activations.table import Blocks, IntArray, Table
+from assay.core import distribution
 from assay.models import read
 
 
@@ -45,13 +46,17 @@ class LiveSource:
     def fetch(self, rows: IntArray, sites: Sequence[str]) -> dict[str, Tensor]:
         table = self.table
         needed = np.unique(np.searchsorted(table.starts, rows, side="right") - 1)
+        mine = needed[distribution.portion(len(needed), self.batch_size)]
+        first, last = (int(i) for i in np.searchsorted(needed, [mine[0], mine[-1]])) if len(mine) else (0, -1)
+        of_block = np.append(table.starts[needed], np.iinfo(np.int64).max)
+        rows = rows[slice(*np.searchsorted(rows, of_block[[first, last + 1]]))] if len(mine) else rows[:0]
         out = {site: torch.empty(len(rows), self.width(site), dtype=self._torch_dtype) for site in sites}
-        for got_rows, got in forward(self.model, self.blocks, needed, sites, self.batch_size):
+        for got_rows, got in forward(self.model, self.blocks, mine, sites, self.batch_size):
             a, b = np.searchsorted(rows, [got_rows[0], got_rows[-1] + 1])
             pick = torch.from_numpy(np.searchsorted(got_rows, rows[a:b]))
             for site, x in got.items():
                 out[site][a:b] = x.index_select(0, pick.to(x.device))
-        return out
+        return {site: distribution.joined_rows(x) for site, x in out.items()}
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "live", "dtype": self.dtype, **describe_blocks(self.model, self.blocks), "sites": self.sites}
@@ -74,6 +79,25 @@ def forward(
             flat[site] = x.reshape(-1, x.shape[-1]) if len(rows) == mask.numel() else x[mask.bool().to(x.device)]
             check_finite(site, flat[site], rows, blocks.table)
         yield rows, flat
+
+
+def forward_together(
+    model: Any, blocks: Blocks, chosen: IntArray, sites: Sequence[str], batch_size: int
+) -> Iterator[tuple[IntArray, dict[str, Tensor]]]:
+    """`forward` with its batches dealt out to all processes of the run; the leading one gets them all, in order, the others none."""
+    n = distribution.n_processes()
+    if n == 1:
+        yield from forward(model, blocks, chosen, sites, batch_size)
+        return
+    for first in range(0, len(chosen), n * batch_size):
+        start = first + distribution.rank() * batch_size
+        nothing = np.zeros(0, np.int64), {s: torch.zeros(0, model.width(s), dtype=model.dtype) for s in sites}
+        rows, got = next(forward(model, blocks, chosen[start : start + batch_size], sites, batch_size), nothing)
+        everyone = distribution.each(torch.from_numpy(rows))
+        found = {site: distribution.each(got[site].to(model.dtype)) for site in sites}
+        for i, part in enumerate(everyone if distribution.leading() else []):
+            if len(part):
+                yield part.numpy(), {site: found[site][i] for site in sites}
 
 
 def describe_blocks(model: Any, blocks: Blocks) -> dict[str, Any]:

@@ -61,9 +61,10 @@ def examine() -> dict[str, tuple[str, str]]:
     found["mps"] = (
         ("yes", "Apple GPU") if torch.backends.mps.is_available() else ("no", "not an Apple GPU, or torch lacks it")
     )
+    used, why = kernels.describe()
     found["kernels"] = (
-        "torch",
-        f"in use; {', '.join(kernels.IMPLEMENTATIONS)} exist. native and triton are not written yet",
+        used,
+        f"in use{f': {why}' if why else ''}; {', '.join(kernels.IMPLEMENTATIONS)} can be chosen by --kernels",
     )
     for name in ("transformers", "tokenizers", "datasets", "pyarrow", "matplotlib"):
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from assay.cli.parsing import Common, parse, result_folder
+from assay.cli.several import together
 
 ABOUT = """Write a model's activations to disk: fixed-size shards with checksums, in document order, with token, document and
 position of every row. Several sites cost one forward pass, which stops at the last of them. A killed harvest continues with --resume.
@@ -36,7 +38,10 @@ class Flags(Common):
 
 
 def main(argv: list[str]) -> int:
-    flags = parse("harvest", ABOUT, argv, Flags)
+    return together(parse("harvest", ABOUT, argv, Flags), run)
+
+
+def run(flags: Any) -> int:
     from assay import activations, models
     from assay.cli.opening import blocks_of, model_facts, set_threads
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 from assay.cli.parsing import parse
@@ -19,8 +18,14 @@ subtracts b_dec). Its files are checked, nothing is converted or written.
 
 @dataclasses.dataclass(kw_only=True)
 class Flags:
-    dictionaries: tuple[Path, ...]
-    """Folders of dictionaries of any format, or single files of weights."""
+    dictionaries: tuple[str, ...]
+    """Folders of dictionaries of any format, single files of weights, hf://org/repo/path, or names of known releases."""
+    rule: str | None = None
+    """Where the files do not say it (overcomplete): relu, topk or batchtopk."""
+    k: int | None = None
+    """Where the files do not say it (overcomplete, Qwen Scope): the k of the top-k."""
+    threshold: float | None = None
+    """Where the files do not say it (overcomplete): the threshold of the batch top-k."""
     json: bool = False
     """Print the result as JSON on standard output."""
 
@@ -30,8 +35,10 @@ def main(argv: list[str]) -> int:
     if not flags.dictionaries:
         raise BadOption("No dictionary was given; name one or more folders, such as assay inspect runs/train-1.")
     from assay import interop
+    from assay.interop.told import Told
 
-    found = [interop.inspect(path) for path in flags.dictionaries]
+    told = Told(flags.rule, flags.k, flags.threshold)
+    found = [interop.inspect(path, told) for path in flags.dictionaries]
     print(json.dumps(found) if flags.json else "\n\n".join("\n".join(lines(each)) for each in found))
     return 0
 

@@ -8,18 +8,19 @@ from typing import Literal
 
 from assay.cli.parsing import parse
 
-ABOUT = """Say what there is: architectures, the sites of a model, studies, or shipped texts.
+ABOUT = """Say what there is: architectures, the sites of a model, studies, shipped texts, or releases of other people's dictionaries.
 
   assay list archs
   assay list sites --model storyworld
   assay list studies
   assay list texts
+  assay list releases
 """
 
 
 @dataclasses.dataclass(kw_only=True)
 class Flags:
-    what: Literal["archs", "sites", "studies", "texts"]
+    what: Literal["archs", "sites", "studies", "texts", "releases"]
     """What to list."""
     model: str = "storyworld"
     """The model whose sites are listed."""
@@ -29,7 +30,9 @@ class Flags:
 
 def main(argv: list[str]) -> int:
     flags = parse("list", ABOUT, argv, Flags, positional=("what",))
-    found = {"archs": _archs, "sites": _sites, "studies": _studies, "texts": _texts}[flags.what](flags.model)
+    found = {"archs": _archs, "sites": _sites, "studies": _studies, "texts": _texts, "releases": _releases}[flags.what](
+        flags.model
+    )
     if flags.json:
         print(json.dumps(found))
     else:
@@ -63,6 +66,12 @@ def _studies(_: str) -> dict[str, str]:
     from assay import studies
 
     return {name: studies.about(name) for name in studies.names()}
+
+
+def _releases(_: str) -> dict[str, str]:
+    from assay.interop import releases
+
+    return releases.about()
 
 
 def _texts(_: str) -> dict[str, str]:

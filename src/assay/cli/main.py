@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 
+from assay.cli import several
 from assay.core.errors import AssayError, nearest
 
 VERBS = {
@@ -16,11 +17,13 @@ VERBS = {
     "sweep": "train many dictionaries over one reading of the activations",
     "evaluate": "measure dictionaries beside their baselines, and write the report",
     "study": "an experiment of a paper on your model, with its verdict",
+    "probe": "whether latents help to tell labels apart, against baselines that were tuned",
     "report": "build or rebuild report.html from saved results",
     "verify": "check a dictionary's hashes and recompute its golden vectors",
     "inspect": "what a dictionary of any format is: architecture, widths, site, conventions",
     "convert": "write a dictionary in another tool's format, and check that it is the same",
-    "list": "what there is: archs, sites, studies, texts",
+    "push": "put a dictionary on the Hugging Face Hub, with a plain card",
+    "list": "what there is: archs, sites, studies, texts, releases",
     "doctor": "what works on this machine and what does not, and why",
 }
 
@@ -52,12 +55,15 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if verb not in VERBS:
             raise AssayError(f'"{verb}" is not a verb of assay.{nearest(verb, VERBS)}')
+        several.refuse(verb)
         return importlib.import_module(f"assay.cli.{verb}").main(rest) or 0
     except AssayError as error:
-        print(f"assay: {error}", file=sys.stderr)
+        if several.speaks():
+            print(f"assay: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"assay: {stop or 'stopped.'}", file=sys.stderr)
+        if several.speaks():
+            print(f"assay: {stop or 'stopped.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

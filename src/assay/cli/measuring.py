@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from assay import activations as rows
 from assay import evaluation, models
-from assay.core.errors import BadOption
+from assay.core.errors import BadOption, NotFound, Unreachable
 
 
 def measure(
@@ -21,6 +22,7 @@ def measure(
     join: tuple[Path, ...] = (),
     model: str | None = None,
     site: str | None = None,
+    target: str | None = None,
     context: int | None = None,
     max_documents: int | None = None,
     shift: str | None = None,
@@ -35,7 +37,7 @@ def measure(
     known = entries[0].dictionary.provenance
     roles = {entry.role for entry in entries}
     settled: dict[str, Any] = {
-        "site": site, "seed": seed, "resamples": resamples, "quiet": quiet, "allow_train": allow_train, "out": out,
+        "site": site, "target": target, "seed": seed, "resamples": resamples, "quiet": quiet, "allow_train": allow_train, "out": out,
         "alone": not roles & {"baseline", "control"},
     }  # fmt: skip
     if activations is not None:
@@ -43,10 +45,7 @@ def measure(
             raise BadOption("--activations was given together with --text; a store holds its own documents.")
         store = rows.Joined.open(activations, *join)
         return evaluation.evaluate(entries, store=store, split=f"shift:{shift}" if shift else "halves", **settled)
-    name = model or known.get("model_path")
-    if name is None:
-        raise BadOption("The dictionary does not say its model; name it with --model, or give --activations DIR.")
-    opened = models.load(name, device=device, dtype=dtype)
+    opened = _model(model, known, device, dtype)
     source = text or known.get("text")
     if source is None:
         raise BadOption("The dictionary does not say its text; name one with --text.")
@@ -65,3 +64,16 @@ def measure(
         context=context or known.get("context"),
         **settled,
     )
+
+
+def _model(given: str | None, known: Mapping[str, Any], device: str, dtype: str) -> Any:
+    """The model as given, as our own provenance says it, or as the files of another tool name it."""
+    name = given or known.get("model_path") or known.get("model")
+    if name is None:
+        raise BadOption("The dictionary does not say its model; name it with --model, or give --activations DIR.")
+    try:
+        return models.load(name, device=device, dtype=dtype)
+    except (NotFound, Unreachable) as error:
+        if given is not None:
+            raise
+        raise type(error)(f"{error} The dictionary names that model; --model takes another place.") from None

@@ -135,16 +135,19 @@ def _all_sites(site: str, target: str | None) -> list[str]:
     return list(dict.fromkeys([*activations.each(site), *activations.each(target or "")]))
 
 
-def dictionary_folders(paths: Iterable[Path]) -> list[Path]:
-    """The dictionaries that paths name: a dictionary's folder, or a folder of them (a sweep)."""
-    found: list[Path] = []
-    for path in paths:
-        inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}")) if not (path / CONFIG).is_file() else []
-        found += inner or [path]
+def dictionary_folders(names: Iterable[str | Path]) -> list[str | Path]:
+    """The dictionaries that are named: a dictionary's folder or file, a folder of them (a sweep), or a place on the hub as it is."""
+    found: list[str | Path] = []
+    for name in names:
+        path = Path(name)
+        inner: list[Path] = []
+        if path.is_dir() and not (path / CONFIG).is_file():
+            inner = sorted(p.parent for p in path.glob(f"*/{CONFIG}"))
+        found += inner or [path if path.exists() else name]
     return found
 
 
-def entries(paths: Iterable[Path], baselines: tuple[str, ...] = ()) -> list[Any]:
+def entries(paths: Iterable[str | Path], baselines: tuple[str, ...] = ()) -> list[Any]:
     """Dictionaries as entries of an evaluation. The arm is the architecture with what tells it from its usual form.
 
     An architecture says its usual role itself; arms named in `baselines` are baselines, and no others are then but controls. Where

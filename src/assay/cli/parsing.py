@@ -110,7 +110,7 @@ def parse(
     extra: list[tuple[str, Any]] = []
     inner: dict[str, Any] = {}
     if arch is not None:
-        nested = mirror(arch.__module__.rsplit(".", 1)[-1], arch, leave_out=("d_in", "d_out"))
+        nested = mirror(arch.__module__.rsplit(".", 1)[-1], arch, leave_out=("d_in", "d_out", "rows"))
         inner = {f.name: f.type for f in dataclasses.fields(nested)}
         extra = [("arch", nested)]
         argv = [_prefixed(word, hints, inner) for word in argv]

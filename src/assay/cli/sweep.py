@@ -7,10 +7,12 @@ import itertools
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from assay.cli.parsing import Common, parse, result_folder, subset, whole
+from assay.cli.several import together
 from assay.cli.train import Source
 from assay.core.errors import BadInput, BadOption, NotFound, nearest
 
@@ -46,8 +48,13 @@ def main(argv: list[str]) -> int:
     from assay.training import TrainConfig
 
     flags = parse("sweep", ABOUT, argv, Flags, TrainConfig, leave_out=("tries", "order_seed"))
+    return together(flags, partial(run, tries=tries))
+
+
+def run(flags: Any, tries: list[str]) -> int:
     from assay import training
     from assay.cli.opening import set_threads, training_stream, widths_of
+    from assay.training import TrainConfig
 
     set_threads(flags.threads)
     wanted = [parse_try(text) for text in tries] + (read_plan(flags.plan) if flags.plan else [])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from assay.cli.parsing import Common, parse, result_folder, subset, take_arch
+from assay.cli.several import together
 from assay.core.errors import BadOption
 
 ABOUT = """Train one dictionary on a model's activations. --arch is read first and decides which options there are.
@@ -15,6 +17,7 @@ ABOUT = """Train one dictionary on a model's activations. --arch is read first a
   assay train --model storyworld --site resid_post.1 --text storyworld --arch gated --arch.d-sae 512 --arch.l1-coef 0.6
   assay train --activations acts --arch topk --d-sae 512 --k 8 --n-tokens 5M --out runs/topk-8
   assay train ... --resume                              after Ctrl-C or a crash: the same weights, bit for bit
+  torchrun --nproc-per-node 4 -m assay train ... --out DIR   the same in several processes, each with its part of every batch
   assay train --arch gated --help                       the options of gated
 """
 
@@ -43,8 +46,8 @@ class Source:
 
 @dataclasses.dataclass(kw_only=True)
 class Flags(Common, Source):
-    init: Path | None = None
-    """Start from this dictionary instead of a random one (same architecture and width)."""
+    init: str | None = None
+    """Start from this dictionary instead of a random one (same architecture and width); of any format, hf://org/repo/path too."""
 
 
 def main(argv: list[str]) -> int:
@@ -58,17 +61,26 @@ def main(argv: list[str]) -> int:
         raise BadOption(f"--arch is missing; choose one of {', '.join(dictionaries.names())}.")
     config = dictionaries.config_class(arch)
     flags = parse("train", ABOUT + f"\n--arch {arch}", argv, Flags, TrainConfig, arch=config)
-    from assay import training
+    return together(flags, partial(run, arch=arch))
+
+
+def run(flags: Any, arch: str) -> int:
+    from assay import dictionaries, interop, training
     from assay.cli.opening import set_threads, training_stream, widths_of
+    from assay.training import TrainConfig
+
+    config = dictionaries.config_class(arch)
 
     set_threads(flags.threads)
     options = TrainConfig(**subset(flags, TrainConfig))
     config(**widths_of(flags.arch, None, flags.site, flags.target))  # refuse bad options before anything is opened
     out = result_folder(flags.out, "train")
     stream, site, facts = training_stream(flags, options, out)
+    made_as = config(**widths_of(flags.arch, stream, site, flags.target))
+    start = None if flags.init is None else interop.start(flags.init, made_as)
     made = training.train(
-        config(**widths_of(flags.arch, stream, site, flags.target)), stream, out, site=site, target=flags.target,
-        options=options, init_from=flags.init, resume=flags.resume, facts=facts, quiet=flags.quiet, on_tick=tick,
+        made_as, stream, out, site=site, target=flags.target,
+        options=options, init_from=start, resume=flags.resume, facts=facts, quiet=flags.quiet, on_tick=tick,
     )  # fmt: skip
     last = last_line(out)
     if flags.json:

@@ -171,12 +171,19 @@ def write_checksums(folder: Path, names: list[str] | None = None) -> None:
     write_json(folder / CHECKSUMS, {str(p.relative_to(folder)): sha256_file(p) for p in files})
 
 
+def lies_in(folder: Path, path: Path) -> bool:
+    """Whether a path stays in a folder, also after links are followed; in the hub's cache they may lead to the `blobs` beside it."""
+    real, home = path.resolve(), folder.resolve()
+    cache = next((p.parent / "blobs" for p in (home, *home.parents) if p.name == "snapshots"), None)
+    return real.is_relative_to(home) or (cache is not None and real.is_relative_to(cache))
+
+
 def verify_checksums(folder: Path) -> list[str]:
     """Check every file named in `checksums.json`; return their names. Raises `Corrupt` naming the first bad one."""
     recorded: dict[str, str] = read_json(folder / CHECKSUMS)
     for name, expected in recorded.items():
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not lies_in(folder, path):
             raise Corrupt(f"{folder / CHECKSUMS} names {name}, which lies outside the folder.")
         if not path.is_file():
             raise Corrupt(f"{path} is missing, though {CHECKSUMS} lists it.")

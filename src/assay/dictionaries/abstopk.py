@@ -35,7 +35,7 @@ class Abstopk(Topk):
     signed = True
 
     def select(self, p: SimpleNamespace, training: bool) -> Top:
-        return Top(self.config.k, p.b_enc, signed=True)
+        return Top(self.config.k, p.b_enc, signed=True, scope=self.config.scope)
 
     def pairs(self, u: Tensor, p: SimpleNamespace) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"f": u + p.b_enc}, {}

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from assay import kernels
+from assay.core import distribution
 from assay.core.config import config, require
 from assay.core.errors import BadInput
-from assay.dictionaries.wiring import Block, Support, along, blocks_of, chosen, part, slices
+from assay.dictionaries.rows import Rows, normalised, undone
+from assay.dictionaries.wiring import Block, Support, across, along, blocks_of, chosen, part, slices
 from assay.kernels import Codes, Selection
 
 LIVE: Literal["live"] = "live"
@@ -45,27 +47,38 @@ class Config:
     """Number of latents."""
     d_out: int | None = None
     """Width of the activations that are predicted; the input's own when not given."""
-    wiring: Literal["sae", "transcoder", "crosscoder", "crosslayer"] = "sae"
-    """Which sites latents read and write: their own, another, all with all, or each layer to itself and all later ones."""
+    wiring: Literal["sae", "transcoder", "crosscoder", "crosslayer", "perlayer"] = "sae"
+    """Which sites latents read and write: their own, another, all with all, each layer to itself and all later ones, or each layer to
+    itself only."""
     skip: bool = False
-    """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to the prediction."""
+    """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to the prediction; of several layers one each, to what the layer writes."""
     in_sites: tuple[int, ...] | None = None
     """Widths of the sites that x concatenates; one site of width d_in when not given."""
     out_sites: tuple[int, ...] | None = None
     """Widths of the sites that are predicted; one of width d_out, or the sites that are read when d_out is not given."""
+    rows: Rows = "as_is"
+    """How each row is normalised by itself before it is encoded, and back after: as_is, layer_norm, constant_norm (`rows.py`)."""
 
     def __post_init__(self) -> None:
+        alone = self.wiring == "sae" and len(self.widths_in) == 1 and self.d_in > 1
+        require(self.rows == "as_is" or alone, "rows", self.rows, "as_is unless wiring is sae, of one site")
         require(self.d_in > 0, "d_in", self.d_in, "a positive width")
         require(self.d_sae > 0, "d_sae", self.d_sae, "a positive number of latents")
         require(self.d_out is None or self.d_out > 0, "d_out", self.d_out, "a positive width")
         for name, sites, total in (("in_sites", self.in_sites, self.d_in), ("out_sites", self.out_sites, self.d_out)):
             whole = self.d_in if total is None else total
             require(sites is None or sum(sites) == whole, name, sites, f"widths that add up to {whole}")
-        if self.wiring == "crosslayer":
+        if self.layered:
             n = len(self.widths_in)
             require(len(self.widths_out) == n, "out_sites", self.out_sites, f"{n} widths, as many as in_sites")
             require(self.d_sae % n == 0, "d_sae", self.d_sae, f"a multiple of the {n} layers, so that each has as many")
-        require(not self.skip or self.wiring == "transcoder", "skip", self.skip, "off unless wiring is transcoder")
+        across = self.wiring == "transcoder" or self.layered
+        require(not self.skip or across, "skip", self.skip, "off unless wiring is transcoder, crosslayer or perlayer")
+
+    @property
+    def layered(self) -> bool:
+        """Whether the wiring has a block of latents for each layer."""
+        return self.wiring in ("crosslayer", "perlayer")
 
     @property
     def widths_in(self) -> tuple[int, ...]:
@@ -147,7 +160,8 @@ class Dictionary(nn.Module):
         for name in self.extra_decoders:
             self.register_parameter(name, nn.Parameter(torch.zeros(d_sae, d_out)))
         if self.skip:
-            self.W_skip = nn.Parameter(torch.zeros(d_in, d_out))
+            skips = [nn.Parameter(torch.zeros(n_in, n_out)) for n_in, _, n_out in shapes]
+            self.W_skip: Any = skips[0] if len(shapes) == 1 else nn.ParameterList(skips)
         self.provenance = {}
 
     # ---- what an architecture states -------------------------------------------------------------------------------
@@ -184,7 +198,7 @@ class Dictionary(nn.Module):
 
     @property
     def skip(self) -> bool:
-        """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to every reconstruction."""
+        """Whether a dense path W_skip [d_in, d_out] (of several layers one each) adds x @ W_skip to every reconstruction."""
         return self.config.skip
 
     @property
@@ -305,17 +319,17 @@ class Dictionary(nn.Module):
         return support.joined(codes[self.main_code]).nonzero()
 
     def rows_of(self, x: Tensor) -> Tensor:
-        """x [..., d_in] as rows [n, d_in] of this dictionary's precision; raises BadInput on a wrong width."""
+        """x [..., d_in] as rows [n, d_in] of this dictionary's precision, normalised as `config.rows` says; raises BadInput on a wrong width."""
         self.check_width(x, self.d_in)
-        return x.reshape(-1, x.shape[-1]).to(self.b_dec.dtype)
+        return normalised(x.reshape(-1, x.shape[-1]).to(self.b_dec.dtype), self.config.rows)
 
     def support(self, rows: Tensor, *, training: bool, progress: float = 1.0, kernel: Any = None) -> Support:
         """The pairs that `select` names among rows [n, d_in], with u at them."""
-        kernel = kernel or kernels.implementation()
+        kernel = kernel or kernels.implementation(like=self.wired[0][1])
         selection = self.select(self.params_at(progress=progress), training)
-        centred = self.centred(rows)
-        parts = [kernel.encode_select(centred[:, b.reads], W_enc, part(selection, b)) for b, W_enc, _ in self.wired]
-        return Support(self.blocks, parts).joint(selection)
+        centred, here = self.centred(rows), across(selection)
+        parts = [kernel.encode_select(centred[:, b.reads], W_enc, part(here, b)) for b, W_enc, _ in self.wired]
+        return Support(self.blocks, parts).joint(here).over_all(selection)
 
     def pre_activations(self, rows: Tensor) -> Tensor:
         """u [n, d_sae] of rows [n, d_in], dense."""
@@ -336,7 +350,7 @@ class Dictionary(nn.Module):
         if isinstance(f, Codes):
             parts = Support.of(f, self.blocks).parts
             return self.written(
-                [kernels.implementation().decode(p, w) for p, (_, _, w) in zip(parts, self.wired, strict=True)]
+                [kernels.implementation(like=w).decode(p, w) for p, (_, _, w) in zip(parts, self.wired, strict=True)]
             )
         self.check_width(f, self.d_sae, "f", "d_sae")
         return self.written([f[..., b.latents] @ W_dec for b, _, W_dec in self.wired])
@@ -352,9 +366,21 @@ class Dictionary(nn.Module):
         return total
 
     def reconstruct(self, x: Tensor, f: Tensor | Codes) -> Tensor:
-        """x_hat of codes f that `encode` gave for x: `decode(f)`, and the skip path where there is one."""
-        x_hat = self.decode(f)
-        return x_hat + x.to(self.W_skip.dtype) @ self.W_skip if self.skip else x_hat
+        """x_hat of codes f that `encode` gave for x: `decode(f)`, the skip path where there is one, and x's own rows put back in scale."""
+        x_hat = undone(self.decode(f), x.to(self.b_dec.dtype), self.config.rows)
+        return x_hat + self.skipped(x.to(self.b_dec.dtype)) if self.skip else x_hat
+
+    @property
+    def skips(self) -> list[tuple[Block, str]]:
+        """Every block with the name of its W_skip [read width, written width]; empty without a skip path."""
+        names = ["W_skip"] if len(self.blocks) == 1 else [f"W_skip.{i}" for i in range(len(self.blocks))]
+        return list(zip(self.blocks, names, strict=True)) if self.skip else []
+
+    def skipped(self, x: Tensor, live: bool = True) -> Tensor:
+        """[..., d_out]: what the skip paths add for x [..., d_in]; with their weights detached unless `live`."""
+        matrices = [(b, self.get_parameter(name)) for b, name in self.skips]
+        parts = [x[..., b.reads] @ (W_skip if live else W_skip.detach()) for b, W_skip in matrices]
+        return self.written(parts, torch.zeros_like(self.b_dec))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.reconstruct(x, self.encode(x))
@@ -400,10 +426,10 @@ class Dictionary(nn.Module):
                 self.b_dec if live else self.b_dec.detach(),
             )
             if self.skip:
-                x_hat[term] = x_hat[term] + x @ (self.W_skip if live else self.W_skip.detach())
+                x_hat[term] = x_hat[term] + self.skipped(x, live)
             terms[term] = (x_hat[term] - y).pow(2).sum(-1).mean()
         for term, penalty in penalties.items():
-            terms[term] = self.reduce.get(term, torch.sum)(penalty.mean(0))
+            terms[term] = self.reduce.get(term, torch.sum)(distribution.mean(penalty.mean(0)))
         return DenseForward(terms, codes[self.main_code], support, x_hat["recon"])
 
     def gains(self, x: Tensor) -> Codes:
@@ -441,8 +467,10 @@ class Dictionary(nn.Module):
 
         Codes scale by one number c for all latents, the site's own (of several sites the geometric mean), since a joint top-k
         compares them. Degree-1 vectors x c, W_enc x c / c_in (1 for one site), W_dec x c_out / c, b_dec x c_out, W_skip x
-        c_out / c_in, degree-0 vectors unchanged.
+        c_out / c_in, degree-0 vectors unchanged. Where each row is normalised by itself nothing changes.
         """
+        if self.config.rows != "as_is":
+            c_in = c_out = 1.0
         x_scale = along(c_in, self.config.widths_in if isinstance(c_in, Sequence) else (self.d_in,))
         y_scale = along(c_out, self.config.widths_out if isinstance(c_out, Sequence) else (self.d_out,))
         if self.pre_bias == "b_dec" and not torch.equal(x_scale, y_scale):
@@ -451,8 +479,7 @@ class Dictionary(nn.Module):
         factors: dict[str, Tensor] = {"b_dec": y_scale, **{name: c**d for name, d in self.degree.items()}}
         for block, (enc, dec) in zip(self.blocks, self.matrix_names, strict=True):
             factors[enc], factors[dec] = (c / x_scale[block.reads])[:, None], y_scale[block.writes] / c
-        if self.skip:
-            factors["W_skip"] = y_scale / x_scale[:, None]
+        factors |= {name: y_scale[b.writes] / x_scale[b.reads][:, None] for b, name in self.skips}
         factors |= dict.fromkeys(self.extra_decoders, y_scale / c)
         state = {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
         for name, factor in factors.items():

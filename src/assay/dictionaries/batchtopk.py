@@ -59,7 +59,7 @@ class Batchtopk(Dictionary):
 
     def select(self, p: SimpleNamespace, training: bool) -> Selection:
         if training:
-            return BatchTop(self.config.k, p.b_enc)
+            return BatchTop(self.config.k, p.b_enc, scope=self.config.scope)
         if not float(self.threshold) > 0:
             raise BadInput(
                 f"This {self.arch} dictionary has seen no training batch, so its inference threshold is not known; "

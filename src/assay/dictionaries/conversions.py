@@ -126,8 +126,8 @@ def _adopt(made: Made, source: Dictionary, gain: Tensor) -> Made:
         to_enc.copy_(enc * gain[block.latents])
         to_dec.copy_(dec)
     made.b_dec.copy_(source.b_dec)
-    if made.skip:
-        made.W_skip.copy_(source.W_skip)
+    for _, name in made.skips:
+        made.get_parameter(name).copy_(source.get_parameter(name))
     return _described(made, source)
 
 

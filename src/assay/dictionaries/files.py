@@ -188,13 +188,16 @@ def near_threshold(dictionary: Dictionary, x: Tensor) -> Tensor:
         raise BadInput(f"golden inputs have width {x.shape[-1]}, the dictionary d_in={dictionary.d_in}.")
     if isinstance(dictionary, WholeRows):  # it has no `select`
         return dictionary.undecided(x, TOLERANCE)
-    u = dictionary.pre_activations(x)
+    u = dictionary.pre_activations(dictionary.rows_of(x))
     p = dictionary.params_at()
     selection = dictionary.select(p, training=False)
     if isinstance(selection, Above):
         return (u - selection.threshold).abs() <= TOLERANCE * u.abs().maximum(selection.threshold.abs())
     key = keys(u, selection)
-    if isinstance(selection, kernels.Top):
+    if isinstance(selection, kernels.Top) and selection.scope == "block":
+        each = [key[:, b.latents] for b in dictionary.blocks]
+        kth = torch.cat([e.topk(min(selection.k, e.shape[1]), dim=1).values[:, -1:].expand_as(e) for e in each], dim=1)
+    elif isinstance(selection, kernels.Top):
         kth = key.topk(min(selection.k, key.shape[1]), dim=1).values[:, -1:]
     else:
         kth = key.flatten().topk(min(selection.k * len(key), key.numel())).values[-1]

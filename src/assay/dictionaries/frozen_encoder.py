@@ -20,7 +20,7 @@ class Config(TopkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.wiring != "crosslayer", "wiring", self.wiring, "sae, transcoder or crosscoder")
+        require(not self.layered, "wiring", self.wiring, "sae, transcoder or crosscoder")
 
 
 class FrozenEncoder(Topk):

@@ -77,7 +77,7 @@ class Config(BaseConfig):
         require(l0 is None or 0 < l0 < self.d_sae, "init_l0", l0, f"between 0 and --d-sae {self.d_sae}")
         single = self.wiring in ("sae", "transcoder") and self.in_sites is None
         require(self.tie_encoder or single, "tie_encoder", self.tie_encoder, "True where several sites are read")
-        require(self.train == "all" or self.wiring != "crosslayer", "train", self.train, "all in a crosslayer wiring")
+        require(self.train == "all" or not self.layered, "train", self.train, "all in a crosslayer wiring")
         whole = self.tie_encoder and self.r_mag == "on"
         require(whole or self.b_mag == "free", "b_mag", self.b_mag, "free without r_mag or with an untied encoder")
         plain = (whole and self.b_mag == "free") or self.train == "all"
@@ -86,7 +86,7 @@ class Config(BaseConfig):
         require(papers or self.train == "all", "auxiliary", given, "frozen with --train rescale_shift, which has none")
         both = papers or self.aux_decoder == "frozen"
         require(both, "auxiliary", given, "frozen with --aux-decoder live, which says what the paper's task may move")
-        one = given != "own_decoder" or self.wiring != "crosslayer"
+        one = given != "own_decoder" or not self.layered
         require(one, "auxiliary", given, "another than own_decoder in a crosslayer wiring")
         require(self.bandwidth > 0, "bandwidth", self.bandwidth, "positive")
 

@@ -93,7 +93,7 @@ class Config(BaseConfig):
         require(l0 is None or 0 < l0 < self.d_sae, "init_l0", l0, f"between 0 and --d-sae {self.d_sae}")
         wanted = (self.penalty == "target") == (self.l0_target is not None)
         require(wanted, "l0_target", self.l0_target, "given with --penalty target, and only then")
-        fits = self.theta == "direct" or self.wiring != "crosslayer"
+        fits = self.theta == "direct" or not self.layered
         require(fits, "theta", self.theta, "direct in a crosslayer wiring, where each layer has a scale of its own")
         require(
             not self.pre_bias or self.wiring == "sae",

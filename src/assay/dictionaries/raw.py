@@ -32,6 +32,8 @@ class Config(BaseConfig):
         if self.d_sae == 0:
             object.__setattr__(self, "d_sae", self.d_in)
         super().__post_init__()
+        own = self.wiring in ("sae", "crosscoder")
+        require(own, "wiring", self.wiring, "sae, or crosscoder over several sites: it predicts what it reads")
         require(self.d_sae == self.d_in, "d_sae", self.d_sae, f"d_in={self.d_in} (or left out)")
         require(self.d_out in (None, self.d_in), "d_out", self.d_out, f"d_in={self.d_in} (or left out)")
         require(0 < self.k <= self.d_in, "k", self.k, f"between 1 and d_in={self.d_in}")

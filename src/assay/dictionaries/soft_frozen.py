@@ -26,7 +26,7 @@ class Config(TopkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.wiring != "crosslayer", "wiring", self.wiring, "sae, transcoder or crosscoder")
+        require(not self.layered, "wiring", self.wiring, "sae, transcoder or crosscoder")
         require(0 <= self.min_cosine <= 1, "min_cosine", self.min_cosine, "between 0 and 1")
 
 

@@ -16,6 +16,7 @@ The encoder starts as W_dec^T without the rescaling of the released code.
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class Config(BaseConfig):
     """Weight of AuxK, the loss that revives dead latents; 0 switches it off."""
     k_aux: int | None = None
     """How many dead latents AuxK uses in a token; d_in / 2 when not given."""
+    scope: Literal["all", "block"] = "all"
+    """Among which latents the k are chosen: all together, or each layer's of a crosslayer or perlayer wiring by themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +54,7 @@ class Topk(Dictionary):
     dead_latents = "auxk"
 
     def select(self, p: SimpleNamespace, training: bool) -> Top:
-        return Top(self.config.k, p.b_enc)
+        return Top(self.config.k, p.b_enc, scope=self.config.scope)
 
     def pairs(self, u: Tensor, p: SimpleNamespace) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"f": (u + p.b_enc).relu()}, {}

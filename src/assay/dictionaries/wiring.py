@@ -7,6 +7,7 @@ way, W_enc [read width, latents] and W_dec [latents, written width]; what a wiri
     transcoder     one block; y is another site
     crosscoder     one block that reads and writes all sites
     CLT            one block a layer: it reads its own site and writes its own and all later ones
+    per layer      one block a layer: it reads its own site and writes its own
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.core import distribution
 from assay.core.errors import BadOption
 from assay.kernels import Above, BatchTop, Codes, Selection
 from assay.kernels.selection import keys
@@ -51,12 +53,13 @@ def slices(widths: Sequence[int]) -> list[slice]:
 def blocks_of(config: Any) -> tuple[Block, ...]:
     """The blocks that a configuration names by `wiring`, `in_sites`, `out_sites` and `d_sae`."""
     d_out = config.d_out or config.d_in
-    if config.wiring != "crosslayer":
+    if not config.layered:
         return (Block(slice(0, config.d_in), slice(0, config.d_sae), slice(0, d_out)),)
     n = config.d_sae // len(config.widths_in)
     reads, writes = slices(config.widths_in), slices(config.widths_out)
+    own = config.wiring == "perlayer"
     return tuple(
-        Block(read, slice(layer * n, (layer + 1) * n), slice(write.start, d_out))
+        Block(read, slice(layer * n, (layer + 1) * n), write if own else slice(write.start, d_out))
         for layer, (read, write) in enumerate(zip(reads, writes, strict=True))
     )
 
@@ -73,7 +76,7 @@ def for_sites(options: dict[str, Any], widths_in: Sequence[int], widths_out: Seq
             wiring = "sae" if len(widths_in) == 1 else "crosscoder"
         else:
             wiring = "transcoder" if len(widths_in) == len(widths_out) == 1 else "crosslayer"
-    if wiring in ("transcoder", "crosslayer") and widths_out is None:
+    if wiring in ("transcoder", "crosslayer", "perlayer") and widths_out is None:
         raise BadOption(f"A {wiring} predicts another site than it reads; name it with --target.")
     if wiring == "crosscoder" and len(widths_in) == 1:
         raise BadOption("A crosscoder reads several sites; name them with commas, --site resid_post.0,resid_post.1.")
@@ -156,6 +159,15 @@ class Support:
             parts.append(Codes(codes.row[here], codes.latent[here] - block.latents.start, codes.value[here], shape))
         return Support(blocks, parts)
 
+    def over_all(self, selection: Selection) -> Support:
+        """Where the batch is split between processes: what a selection over the whole batch leaves of these candidates."""
+        if not isinstance(selection, BatchTop) or distribution.parts() == 1:
+            return self
+        if selection.scope == "block" and len(self.blocks) > 1:
+            cut = [cut_across(p, part(selection, b)) for b, p in zip(self.blocks, self.parts, strict=True)]  # type: ignore[arg-type]
+            return Support(self.blocks, cut)
+        return Support.of(cut_across(self.joined(self.value), selection), self.blocks)
+
     def joint(self, selection: Selection) -> Support:
         """Cut the candidates of all blocks down to the selection's k a row (or B * k a batch), if its scope is all blocks."""
         if len(self.parts) == 1 or isinstance(selection, Above) or selection.scope == "block":
@@ -179,10 +191,48 @@ class Support:
         return Support.of(cut, self.blocks)
 
 
+def across(selection: Selection) -> Selection:
+    """The selection with which a process finds enough candidates where the batch is split: `cut_across` takes the best of all."""
+    return replace(selection, k=selection.k * distribution.parts()) if isinstance(selection, BatchTop) else selection
+
+
+def gathered(codes: Codes) -> Codes:
+    """The codes of the whole batch where it is split between processes."""
+    if distribution.parts() == 1:
+        return codes
+    rows = codes.row + codes.shape[0] * distribution.rank()
+    found = [distribution.gathered(part) for part in (rows, codes.latent, codes.value)]
+    return Codes(found[0], found[1], found[2], (codes.shape[0] * distribution.parts(), codes.shape[1]))
+
+
+def cut_across(codes: Codes, selection: BatchTop) -> Codes:
+    """Of this process's candidates, those among the k * (rows of all processes) largest; ties go to the lower rank, row, latent."""
+    bias = None if selection.key_bias is None else selection.key_bias[codes.latent]
+    key = keys(codes.value, replace(selection, key_bias=bias))
+    everyone = distribution.each(key)
+    together = torch.cat(everyone)
+    n = selection.k * codes.shape[0] * distribution.parts()
+    if len(together) <= n:
+        return codes
+    least = together.topk(n).values[-1]
+    earlier = sum(int((k == least).sum()) for k in everyone[: distribution.rank()])
+    room = max(0, n - int((together > least).sum()) - earlier)
+    keep = key > least
+    keep[(key == least).nonzero().flatten()[:room]] = True
+    return Codes(codes.row[keep], codes.latent[keep], codes.value[keep], codes.shape)
+
+
 def chosen(u: Tensor, selection: Selection, blocks: tuple[Block, ...]) -> Tensor:
     """The support of u [B, F] as a boolean mask, by the definition."""
     from assay.kernels import reference
 
-    if len(blocks) == 1 or isinstance(selection, Above) or selection.scope == "all":
-        return reference.chosen(u, selection)
-    return torch.cat([reference.chosen(u[:, b.latents], part(selection, b)) for b in blocks], dim=1)
+    here = across(selection)
+    if len(blocks) == 1 or isinstance(here, Above) or here.scope == "all":
+        mask = reference.chosen(u, here)
+    else:
+        mask = torch.cat([reference.chosen(u[:, b.latents], part(here, b)) for b in blocks], dim=1)
+    if distribution.parts() == 1 or not isinstance(selection, BatchTop):
+        return mask
+    row, latent = mask.nonzero(as_tuple=True)
+    pairs = Support.of(Codes(row, latent, u[row, latent], (u.shape[0], u.shape[1])), blocks).over_all(selection)
+    return pairs.joined(torch.ones_like(pairs.value)).dense().bool()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.artefact import read_json, sha256_bytes, sha256_file
-from assay.core.errors import BadInput, BadOption, nearest
+from assay.core.errors import AssayError, BadInput, BadOption, nearest
 from assay.evaluation.entry import ROLES, Entry
 from assay.evaluation.readings import Reading, Readings
 
@@ -21,6 +21,11 @@ CONFIG, WEIGHTS, DOCUMENTS = "config.json", "weights.safetensors", "documents.js
 def provenance(dictionary: Any) -> Mapping[str, Any]:
     found = getattr(dictionary, "provenance", None)
     return found if isinstance(found, Mapping) else {}
+
+
+def is_foreign(dictionary: Any) -> bool:
+    """Whether another tool wrote it, so that its site is what somebody wrote down, not what a training run recorded."""
+    return "read_from" in provenance(dictionary)
 
 
 def origin(dictionary: Any) -> str:
@@ -63,10 +68,14 @@ def arms(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def site_of(entries: Sequence[Entry], site: str | None, canonical: Any) -> str:
-    """The one site of all: as asked, or as the dictionaries say. Raises `BadInput` naming both where they differ."""
+    """The one site of all: as asked, or as the dictionaries say. Raises `BadInput` naming both where they differ.
+
+    What another tool's file says gives way to a site that was asked for; `overruled` tells of it.
+    """
+    asked = site
     for entry in entries:
         theirs = provenance(entry.dictionary).get("site")
-        if theirs is None:
+        if theirs is None or (asked is not None and is_foreign(entry.dictionary)):
             continue
         if site is None:
             site = str(theirs)
@@ -80,13 +89,54 @@ def site_of(entries: Sequence[Entry], site: str | None, canonical: Any) -> str:
     return canonical(site)
 
 
-def target_of(entries: Sequence[Entry], site: str, canonical: Any) -> str:
-    """The one site that all predict: `site`, unless they are transcoders. Raises `BadInput` where they differ."""
-    found = {canonical(str(provenance(entry.dictionary).get("target") or site)): entry.arm for entry in entries}
+def target_of(entries: Sequence[Entry], site: str, canonical: Any, asked: str | None = None) -> str:
+    """The one site that all predict: `site`, unless they are transcoders. Raises `BadInput` where they differ.
+
+    asked: the target of transcoders of other tools, in place of what their files say.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        theirs = provenance(entry.dictionary).get("target")
+        if getattr(getattr(entry.dictionary, "config", None), "wiring", "sae") == "transcoder" and is_foreign(
+            entry.dictionary
+        ):
+            theirs = asked or theirs
+            if theirs is None:
+                raise BadOption(
+                    f"The transcoder of arm {entry.arm} does not say which site it predicts; name it with --target."
+                )
+        elif asked is not None and canonical(str(theirs or site)) != canonical(asked):
+            raise BadOption(
+                f"--target is {asked}, but a dictionary of arm {entry.arm} predicts {canonical(str(theirs or site))}; leave --target out."
+            )
+        found[canonical(str(theirs or site))] = entry.arm
     if len(found) > 1:
         named = " and ".join(f"{target} (arm {arm})" for target, arm in found.items())
         raise BadInput(f"These dictionaries predict different sites: {named}; evaluate those of one target at a time.")
     return next(iter(found))
+
+
+def overruled(entries: Sequence[Entry], site: str, target: str, canonical: Any) -> list[str]:
+    """An alarm for each foreign dictionary whose file names another site than the one that was asked for."""
+    found: list[str] = []
+    for entry in entries:
+        if not is_foreign(entry.dictionary):
+            continue
+        for name, used in (("site", site), ("target", target)):
+            said = provenance(entry.dictionary).get(name)
+            if said is not None and canonical_or_same(canonical, str(said)) != used:
+                found.append(
+                    f"The file of arm {entry.arm} names the {name} {said}; it was measured at {used}, as asked."
+                )
+    return list(dict.fromkeys(found))
+
+
+def canonical_or_same(canonical: Any, name: str) -> str:
+    """The canonical name, or the name itself where the model knows none of that name."""
+    try:
+        return canonical(name)
+    except AssayError:
+        return name
 
 
 def width(entries: Sequence[Entry], readings: Readings, place: str) -> None:

@@ -22,7 +22,7 @@ from assay.core.intervals import summarise
 from assay.core.outcome import Metric, Units
 from assay.core.progress import progress
 from assay.core.verdict import Comparison, compare
-from assay.evaluation import checks, tables
+from assay.evaluation import checks, site_fit, tables
 from assay.evaluation.entry import Entry
 from assay.evaluation.evaluation import Evaluation
 from assay.evaluation.examples import DEFAULT_SHOWING, Showing, examples, histogram, pieces
@@ -47,6 +47,7 @@ def evaluate(
     *,
     model: Any | None = None,
     site: str | None = None,
+    target: str | None = None,
     documents: Iterable[Any] | None = None,
     store: Any | None = None,
     split: str = "halves",
@@ -66,7 +67,8 @@ def evaluate(
     """Measure the dictionaries of `entries` on one site. Give `model` with `documents` (records with .id and .text), or
     `store` (activations on disk; a model beside it only lends its tokenizer).
 
-    site: canonical name or alias; None: the site in the dictionaries' provenance.
+    site: canonical name or alias; None: the site in the dictionaries' provenance. target: the site that transcoders of other tools
+        predict, where their files do not say it, or say it wrong.
     split: "halves" (text for evaluation alone: half validation, half test), "hash" (the 5 % + 5 % of a text of which
         the other 90 % is for training and left out), or "shift:NAME" (as halves; the test half is called shift:NAME).
     alone: allow entries without a baseline or control; there are no verdicts then.
@@ -82,7 +84,8 @@ def evaluate(
     judging = checks.judged(roles, alone)
     if out is not None:
         artefact.refuse_existing(Path(out))
-    readings = _open(entries, model, site, documents, store, splitting(split), context, batch_tokens)
+    asked = site is not None or target is not None
+    readings = _open(entries, model, site, target, documents, store, splitting(split), context, batch_tokens)
     name = readings.model_name or str(getattr(model, "name", ""))
     where = readings.site if readings.target == readings.site else f"{readings.site} -> {readings.target}"
     place = f"{where} of {name}" if name else where
@@ -93,6 +96,7 @@ def evaluate(
         *checks.fresh(entries, readings, allow_train),
         *checks.models(entries, readings.model_hash),
         *readings.alarms(),
+        *(checks.overruled(entries, readings.site, readings.target, _canonical(model, store)) if asked else []),
     ]
     no_language = checks.no_language(model, store, language)
 
@@ -101,6 +105,7 @@ def evaluate(
     measured = Pass(entries, readings, means, speaker, showing)
     measured.all(quiet)
     alarms += measured.alarms(place)
+    alarms += site_fit.alarms(measured.measurements, readings)
 
     task = " ".join(part for part in (name, where) if part)
     result = _judge(
@@ -148,6 +153,7 @@ def _open(
     entries: Sequence[Entry],
     model: Any | None,
     site: str | None,
+    target: str | None,
     documents: Iterable[Any] | None,
     store: Any | None,
     rule: Splitting,
@@ -160,14 +166,19 @@ def _open(
     if store is None:
         if model is None or documents is None:
             raise BadOption("evaluate needs a model with documents, or a store of activations; neither is complete.")
-        canonical = partial(named, model)
+        canonical = _canonical(model, store)
         site = checks.site_of(entries, site, canonical)
-        target = checks.target_of(entries, site, canonical)
+        target = checks.target_of(entries, site, canonical, target)
         return Live(model, site, documents, rule, target=target, context=context, batch_tokens=batch_tokens)
     if documents is not None:
         raise BadOption("evaluate was given both documents and a store; the store holds its own documents.")
     site = checks.site_of(entries, site, str)
-    return Stored(store, site, rule, target=checks.target_of(entries, site, str), batch_tokens=batch_tokens)
+    return Stored(store, site, rule, target=checks.target_of(entries, site, str, target), batch_tokens=batch_tokens)
+
+
+def _canonical(model: Any | None, store: Any | None) -> Any:
+    """From a site's name to the canonical one; a store has only the names that it was harvested under."""
+    return str if store is not None else partial(named, model)
 
 
 def _judge(

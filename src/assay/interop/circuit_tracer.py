@@ -1,11 +1,12 @@
-"""circuit-tracer's per-layer transcoders: a folder of layer_0.safetensors, layer_1.safetensors, ... and config.yaml; one file is read.
+"""circuit-tracer's per-layer transcoders: a folder of layer_0.safetensors, layer_1.safetensors, ... and config.yaml.
+
+The folder is one dictionary of all its layers (`Layers`); a file that is named, or the only one of its folder, is that layer's alone.
 
 W_enc [d_sae, d_in] and W_dec [d_sae, d_out] with a latent in each row, b_enc, b_dec. activation_function.threshold (one a latent, or
 one number) makes a JumpReLU, else it is a ReLU; `activation: topk` with `k` in config.yaml a TopK. W_skip is applied as x W_skip^T.
 Nothing is subtracted. Its JumpReLU is pre 1[pre > theta] and its TopK takes values as they are, both without a relu: a threshold below
 0 would pass negative codes and is refused; a row with fewer than k positive pre-activations would, and is 0 there here. config.yaml says model and hooks; of it only lines `name: value` are read.
 
-Cross-layer sets (W_enc_0.safetensors, W_dec_0.safetensors, ...) are named and refused.
 Source: circuit-tracer 0.5, transcoder/single_layer_transcoder.py and activation_functions.py.
 """
 
@@ -18,12 +19,15 @@ import torch
 
 from assay.core import artefact
 from assay.core.errors import BadInput
+from assay.interop import folding
 from assay.interop.foreign_files import MOST_JSON, fit, inside, is_there, safetensors_names, safetensors_of, whole
+from assay.interop.layers import Layers, of_each, one_width, sites
 from assay.interop.parts import Parts, Rule
 from assay.interop.site_names import NOT_SUBTRACTED, RAW, facts, lens, threshold_of
 
-ABOUT = "circuit-tracer: layer_N.safetensors + config.yaml, one layer at a time"
+ABOUT = "circuit-tracer: layer_N.safetensors + config.yaml, one layer or all"
 HOLDS = frozenset({"relu", "jumprelu"})
+WIRINGS = ("one", "perlayer")
 CONFIG, THETA = "config.yaml", "activation_function.threshold"
 SHAPES = {"W_enc": "d_sae d_in", "W_dec": "d_sae d_out", "b_enc": "d_sae", "b_dec": "d_out"}
 LAYER = re.compile(r"layer_(\d+)\.safetensors")
@@ -36,28 +40,40 @@ def _layers(path: Path) -> list[Path]:
     )
 
 
-def _cross(path: Path) -> bool:
-    return path.is_dir() and (path / "W_enc_0.safetensors").is_file() and (path / "W_dec_0.safetensors").is_file()
-
-
 def detects(path: Path) -> bool:
     """A folder of layers, or one layer's file."""
     layers = _layers(path)
-    return _cross(path) or (bool(layers) and safetensors_names(layers[0]) >= set(SHAPES))
+    return bool(layers) and safetensors_names(layers[0]) >= set(SHAPES)
 
 
-def read(path: Path) -> Parts:
-    """The parts of one layer. Raises BadInput naming the layers where there are several."""
-    if _cross(path):
-        raise BadInput(
-            f"{path} is a cross-layer transcoder of circuit-tracer; its layers belong together and are not read yet."
-        )
-    layers = _layers(path)
-    if len(layers) != 1:
-        raise BadInput(
-            f"{path} holds {len(layers)} layers, each a dictionary of its own; name one, such as {layers[0]}."
-        )
-    file = inside(layers[0].parent, layers[0].name)
+def read(path: Path) -> Parts | Layers:
+    """The parts of a layer, or of all layers of a folder."""
+    found = [_layer(inside(file.parent, file.name)) for file in _layers(path)]
+    if len(found) == 1:
+        return found[0]
+    if {p.rule for p in found} == {"relu", "jumprelu"}:  # a relu is a threshold of 0
+        found = [folding.as_jumprelu(p) for p in found]
+    said = [p.facts["read_from"] for p in found]
+    skips = sum(p.W_skip is not None for p in found)
+    return Layers(
+        parts=tuple(found),
+        widths=tuple(p.d_out for p in found),
+        crosses=False,
+        facts=facts(
+            format="circuit_tracer",
+            architecture=f"{len(found)} per-layer {found[0].rule} transcoders{f', {skips} with skip' if skips else ''}",
+            scale=RAW,
+            threshold=threshold_of(found[0].rule, found[0].k),
+            b_dec=NOT_SUBTRACTED,
+            model=found[0].facts.get("model"),
+            site=sites([p.facts.get("site") for p in found]),
+            target=sites([p.facts.get("target") for p in found]),
+            notes=tuple(said[0]["notes"]),
+        ),
+    )
+
+
+def _layer(file: Path) -> Parts:
     said = yaml_lines(file.parent)
     tensors = safetensors_of(file)
     sizes: dict[str, int] = {}
@@ -76,7 +92,7 @@ def read(path: Path) -> Parts:
                 f"{file}: some thresholds are below 0, where circuit-tracer passes negative codes; no dictionary here does."
             )
     layer = file.stem.split("_")[1]
-    hooks = [said.get(name) for name in ("feature_input_hook", "feature_output_hook")]
+    reads, writes = (said.get(name) for name in ("feature_input_hook", "feature_output_hook"))
     return Parts(
         rule=rule,
         W_enc=tensors["W_enc"].t(),
@@ -93,8 +109,8 @@ def read(path: Path) -> Parts:
             threshold=threshold_of(rule, k),
             b_dec=NOT_SUBTRACTED,
             model=said.get("model_name"),
-            site=f"blocks.{layer}.{hooks[0]}" if hooks[0] else None,
-            target=f"blocks.{layer}.{hooks[1]}" if hooks[1] else None,
+            site=f"blocks.{layer}.{reads}" if reads else None,
+            target=f"blocks.{layer}.{writes}" if writes else None,
             notes=("a row with fewer than k positive pre-activations has negative codes there, and none here",)
             if rule == "topk"
             else (),
@@ -117,27 +133,40 @@ def yaml_lines(folder: Path) -> dict[str, str]:
 
 
 @torch.no_grad()
-def write(parts: Parts, folder: Path) -> None:
-    """Write layer_N.safetensors and config.yaml, N from the site. Raises BadInput for a dictionary that is no transcoder."""
+def write(parts: Parts | Layers, folder: Path) -> None:
+    """Write layer_N.safetensors, N from the sites, and config.yaml. Raises BadInput for a dictionary that is no transcoder."""
     if not parts.transcoder:
         raise BadInput("circuit-tracer holds transcoders only, and this dictionary predicts what it reads.")
-    if parts.d_in != parts.d_out:
+    if isinstance(parts, Layers):
+        one_width(parts, "circuit-tracer")
+    elif parts.d_in != parts.d_out:
         raise BadInput(
             f"circuit-tracer holds one width; this transcoder has d_in={parts.d_in} and d_out={parts.d_out}."
         )
-    tensors = {"W_enc": parts.W_enc.t(), "W_dec": parts.W_dec, "b_enc": parts.vectors["b_enc"], "b_dec": parts.b_dec}
-    if "theta" in parts.vectors:
-        tensors[THETA] = parts.vectors["theta"]
-    if parts.W_skip is not None:
-        tensors["W_skip"] = parts.W_skip.t()
-    hooks = [lens(parts.facts.get(name)) or "" for name in ("site", "target")]
-    named = [re.fullmatch(r"blocks\.(\d+)\.(.+)", hook) for hook in hooks]
-    layer = named[0][1] if named[0] else "0"
-    lines = ["model_kind: transcoder_set"]
-    values = {"model_name": str(parts.facts.get("model") or "")}
-    values |= {
-        f"feature_{side}_hook": match[2] for side, match in zip(("input", "output"), named, strict=True) if match
-    }
+    each = parts.parts if isinstance(parts, Layers) else (parts,)
+    reads, writes = (hooks(parts.facts.get(name), len(each)) for name in ("site", "target"))
+    for number, p in zip(reads[1], each, strict=True):
+        tensors = {"W_enc": p.W_enc.t(), "W_dec": p.W_dec, "b_enc": p.vectors["b_enc"], "b_dec": p.b_dec}
+        if "theta" in p.vectors:
+            tensors[THETA] = p.vectors["theta"]
+        if p.W_skip is not None:
+            tensors["W_skip"] = p.W_skip.t()
+        artefact.write_tensors(folder / f"layer_{number}.safetensors", {name: t.float() for name, t in tensors.items()})
+    write_yaml(folder, "transcoder_set", parts.facts.get("model"), reads[0], writes[0])
+
+
+def hooks(joined: object, n: int) -> tuple[str | None, list[int]]:
+    """The hook that n sites have in common and their layers, by TransformerLens' names; (None, [0, 1, ...]) where they do not say."""
+    named = [re.fullmatch(r"blocks\.(\d+)\.(.+)", lens(site) or "") for site in of_each(joined, n)]
+    numbers = [int(m[1]) for m in named if m]
+    if len(numbers) < n or len({m[2] for m in named if m}) > 1 or len(set(numbers)) < n:
+        return None, list(range(n))
+    return (named[0] or [""] * 3)[2], numbers
+
+
+def write_yaml(folder: Path, kind: str, model: object, reads: str | None, writes: str | None) -> None:
+    """config.yaml: what kind of set it is, and of model and hooks what is known."""
+    values = {"model_name": str(model or ""), "feature_input_hook": reads or "", "feature_output_hook": writes or ""}
+    lines = [f"model_kind: {kind}"]
     lines += [f'{name}: "{value}"' for name, value in values.items() if re.fullmatch(r"[\w./:-]+", value)]
-    artefact.write_tensors(folder / f"layer_{layer}.safetensors", {name: t.float() for name, t in tensors.items()})
     artefact.atomic_write(folder / CONFIG, ("\n".join(lines) + "\n").encode())

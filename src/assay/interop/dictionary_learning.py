@@ -33,6 +33,7 @@ from assay.interop.torch_files import torch_bytes, torch_of
 
 ABOUT = "dictionary_learning: ae.pt + config.json"
 HOLDS = frozenset({"relu", "gated", "jumprelu", "topk", "batchtopk"})
+WIRINGS = ("one",)
 CONFIG, WEIGHTS = "config.json", "ae.pt"
 
 LINEAR = {"encoder.weight": "d_sae d_in", "encoder.bias": "d_sae", "decoder.weight": "d_in d_sae"}

@@ -35,11 +35,9 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.exists():
         raise NotFound(f"{path} does not exist.")
-    real, home = path.resolve(), folder.resolve()
-    cache = next((p.parent / "blobs" for p in (home, *home.parents) if p.name == "snapshots"), None)
-    if not real.is_relative_to(home) and not (cache is not None and real.is_relative_to(cache)):
-        raise BadInput(f"{path} is a link that leads out of its folder, to {real}; copy the file itself there.")
-    if not real.is_file():
+    if not artefact.lies_in(folder, path):
+        raise BadInput(f"{path} is a link that leads out of its folder, to {path.resolve()}; copy the file itself there.")
+    if not path.is_file():
         raise BadInput(f"{path} is not a regular file.")
     return path
 

@@ -25,6 +25,7 @@ from assay.interop.site_names import EACH, NOT_SUBTRACTED, RAW, facts
 
 ABOUT = "Gemma Scope 1: params.npz"
 HOLDS = frozenset({"jumprelu"})
+WIRINGS = ("one",)
 FILE = "params.npz"
 SHAPES = {"W_enc": "d_in d_sae", "W_dec": "d_sae d_out", "b_enc": "d_sae", "b_dec": "d_out", "threshold": "d_sae"}
 SITES = {"res": "resid_post", "mlp": "mlp_out", "att": "attn_z"}
@@ -44,7 +45,7 @@ def read(path: Path) -> Parts:
     scaling = tensors.pop("scaling_factor", None)
     if scaling is not None and not bool((scaling == 1).all()):
         raise BadInput(f"{file}: scaling_factor is not 1, and no Gemma Scope release says what it would mean.")
-    names = [part.lower() for part in file.resolve().parts]
+    names = [part.lower() for part in file.absolute().parts]  # not resolved: in the hub's cache files are links
     transcoder = any("transcoder" in name for name in names)
     sizes: dict[str, int] = {}
     fit(tensors, file, sizes, SHAPES)

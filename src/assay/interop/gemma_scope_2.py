@@ -2,7 +2,7 @@
 
 JumpReLU on raw activations; the encoder subtracts nothing. A transcoder may hold affine_skip_connection [d_in, d_out], applied as
 x @ affine (not transposed). config.json names model and modules; where it is missing, the folders' names say what they can
-(transcoder_all/layer_12_width_16k_l0_small_affine). Files whose w_dec has three axes are layers of a cross-layer transcoder.
+(transcoder_all/layer_12_width_16k_l0_small_affine). Files whose w_dec has three axes are layers of a cross-layer transcoder (`gemma_scope_2_clt`).
 
 Source: the loaders of SAELens and circuit-tracer; file names as published.
 """
@@ -23,6 +23,7 @@ from assay.interop.site_names import EACH, NOT_SUBTRACTED, RAW, facts
 
 ABOUT = "Gemma Scope 2: params.safetensors (w_enc, w_dec, ...) + config.json"
 HOLDS = frozenset({"jumprelu"})
+WIRINGS = ("one",)
 FILE, CONFIG, SKIP = "params.safetensors", "config.json", "affine_skip_connection"
 SHAPES = {"w_enc": "d_in d_sae", "w_dec": "d_sae d_out", "b_enc": "d_sae", "b_dec": "d_out", "threshold": "d_sae"}
 UNKNOWN = "unknown"  # written for a transcoder whose target is not known, so that it stays one
@@ -49,7 +50,7 @@ def read(path: Path) -> Parts:
     tensors = safetensors_of(file)
     if tensors["w_dec"].dim() == 3:
         raise BadInput(
-            f"{file} is one layer of a cross-layer transcoder, whose layers belong together; they are not read yet."
+            f"{file} is one layer of a cross-layer transcoder, whose layers belong together; name its folder, {file.parent}."
         )
     cfg = peek_json(file.parent, CONFIG)
     said = str(cfg.get("architecture", "jump_relu"))
@@ -63,7 +64,7 @@ def read(path: Path) -> Parts:
         )
     sizes: dict[str, int] = {}
     fit(tensors, file, sizes, SHAPES, may={SKIP: "d_in d_out"})
-    names = [part.lower() for part in file.resolve().parts]
+    names = [part.lower() for part in file.absolute().parts]  # not resolved: in the hub's cache files are links
     reads, writes = cfg.get("hf_hook_point_in"), cfg.get("hf_hook_point_out")
     by_name = any(n.startswith("transcoder") for n in names)
     transcoder = SKIP in tensors or by_name or sizes["d_in"] != sizes["d_out"] or (bool(writes) and reads != writes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
+from assay.interop.layers import Layers
 from assay.interop.parts import Parts
 
 N_LATENTS = 6  # that each row is built from
@@ -16,8 +17,10 @@ TOLERANCE = 1e-4  # of the largest value; pairs this near their threshold may ch
 
 
 @torch.no_grad()
-def inputs(parts: Parts, n: int = 64) -> Tensor:
+def inputs(parts: Parts | Layers, n: int = 64) -> Tensor:
     """x [n, d_in] float32: sums of a few encoder directions, long enough to pass thresholds and biases, and some noise."""
+    if isinstance(parts, Layers):
+        return torch.cat([inputs(p, n) for p in parts.parts], dim=1)
     p = parts.double()
     rng = torch.Generator().manual_seed(0)
     length = p.W_enc.norm(dim=0).clamp_min(1e-12)
@@ -38,7 +41,9 @@ def inputs(parts: Parts, n: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def compare(before: Parts, after: Parts, x: Tensor, what: str, *, codes: bool = True) -> dict[str, float]:
+def compare(
+    before: Parts | Layers, after: Parts | Layers, x: Tensor, what: str, *, codes: bool = True
+) -> dict[str, float]:
     """Largest relative differences of codes and outputs on x; a pair within rounding of its threshold may change sides."""
     before, after = before.double(), after.double()
     f, g = before.codes(x), after.codes(x)
@@ -57,8 +62,10 @@ def compare(before: Parts, after: Parts, x: Tensor, what: str, *, codes: bool = 
     return {"rows": len(x), "pairs": int((f != 0).sum()), "worst_code": worst, "worst_output": drift}
 
 
-def _near(p: Parts, x: Tensor) -> Tensor:
+def _near(p: Parts | Layers, x: Tensor) -> Tensor:
     """[n, d_sae]: pairs within rounding of the border that decides them."""
+    if isinstance(p, Layers):
+        return torch.cat([_near(each, x[:, read]) for each, read in zip(p.parts, p.reads, strict=True)], dim=1)
     u, v = p.pre(x), p.vectors
     if p.rule == "gated":
         return (u + v["b_gate"]).abs() <= TOLERANCE * (u.abs() + v["b_gate"].abs())

@@ -26,6 +26,7 @@ from assay.interop.torch_files import pt_file, pt_words, torch_bytes, torch_of
 
 ABOUT = "HypotheSAEs: one .pt file"
 HOLDS = frozenset({"topk", "batchtopk"})
+WIRINGS = ("one",)
 SHAPES = {
     "input_bias": "d_in",
     "neuron_bias": "d_sae",

@@ -32,6 +32,7 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, facts, lens, threshold
 
 ABOUT = "OpenMOSS: config.json + sae_weights.safetensors; Llama Scope: hyperparams.json + checkpoints/final.safetensors"
 HOLDS = frozenset({"relu", "jumprelu", "topk"})
+WIRINGS = ("one",)
 CONFIG, WEIGHTS = "config.json", "sae_weights.safetensors"
 OLD_CONFIG, OLD_WEIGHTS = "hyperparams.json", "final.safetensors"
 NORM, THETA = "dataset_average_activation_norm.", "activation_function.log_jumprelu_threshold"
@@ -54,7 +55,9 @@ def detects(path: Path) -> bool:
     folder = path if path.is_dir() else path.parent
     if is_there(folder, OLD_CONFIG) and is_there(folder / "checkpoints", OLD_WEIGHTS):
         return True
-    return folder_of(path, WEIGHTS) is not None and {"d_model", "act_fn"} <= set(peek_json(folder, CONFIG))
+    cfg = peek_json(folder, CONFIG)
+    one = not isinstance(cfg.get("hook_points_in"), list)  # else it is a cross-layer transcoder
+    return folder_of(path, WEIGHTS) is not None and {"d_model", "act_fn"} <= set(cfg) and one
 
 
 def read(path: Path) -> Parts:

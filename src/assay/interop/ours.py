@@ -6,6 +6,7 @@ from_dictionary(dictionary) -> Parts      refused in one sentence where the code
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,16 +25,23 @@ from assay.dictionaries.relu import Relu
 from assay.dictionaries.topk import Topk
 from assay.interop import folding
 from assay.interop.golden import inputs
+from assay.interop.layers import Layers
+from assay.interop.ours_layers import from_layered, to_layered
 from assay.interop.parts import Parts
 
 ONE_PAIR_OF_SITES = ("sae", "transcoder")
+LAYERED = ("crosslayer", "perlayer")
 
 
 @torch.no_grad()
-def to_dictionary(parts: Parts) -> Dictionary:
+def to_dictionary(parts: Parts | Layers) -> Dictionary:
     """Our dictionary with the codes and the output of `parts`; weights of penalties are 0, since no file says them."""
+    if isinstance(parts, Layers):
+        return to_layered(parts)
     p = folding.plain(parts)
     shape: dict[str, Any] = {"d_in": p.d_in, "d_sae": p.d_sae}
+    if p.rows != "as_is":
+        shape["rows"] = p.rows
     if p.transcoder or p.d_in != p.d_out or p.W_skip is not None:
         shape |= {"d_out": p.d_out, "wiring": "transcoder", "skip": p.W_skip is not None}
     sae = "wiring" not in shape
@@ -74,10 +82,10 @@ def _named(p: Parts, sae: bool) -> tuple[str, dict[str, Any]]:
 
 
 @torch.no_grad()
-def from_dictionary(dictionary: Dictionary) -> Parts:
+def from_dictionary(dictionary: Dictionary) -> Parts | Layers:
     """The parts of a dictionary in raw space; its codes are compared on a few rows, so a rule that does not fit is refused."""
     wiring = dictionary.config.wiring
-    if wiring not in ONE_PAIR_OF_SITES or len(dictionary.blocks) > 1:
+    if wiring not in (*ONE_PAIR_OF_SITES, *LAYERED):
         raise BadInput(
             f"This {dictionary.arch} dictionary is wired as a {wiring} over several sites; the formats here hold one site "
             "(or one that is read and one that is predicted), so it stays in assay's own format."
@@ -85,17 +93,9 @@ def from_dictionary(dictionary: Dictionary) -> Parts:
     exported = type(dictionary)(dictionary.config).to(dictionary.b_dec.dtype)
     exported.load_state_dict(dictionary.rescaled(*dictionary.scale))
     rule = _rule(exported)
-    parts = Parts(
-        **rule,
-        W_enc=exported.W_enc.detach().clone(),
-        W_dec=exported.W_dec.detach().clone(),
-        b_dec=exported.b_dec.detach().clone(),
-        subtracts=exported.pre_bias is not None,
-        transcoder=wiring == "transcoder",
-        W_skip=exported.W_skip.detach().clone() if exported.skip else None,
-        facts=dict(dictionary.provenance),
-    )
-    x = inputs(parts, 8).to(parts.W_enc.dtype)
+    parts = from_layered(exported, rule) if wiring in LAYERED else _one(exported, rule)
+    parts = replace(parts, facts=dict(dictionary.provenance))
+    x = inputs(parts, 8).to(exported.b_dec.dtype)
     ours, theirs = exported.encode_sparse(x).dense(), parts.codes(x)
     if float((ours - theirs).abs().max()) > 1e-3 * float(ours.abs().max().clamp_min(1e-6)):
         raise BadInput(
@@ -103,6 +103,20 @@ def from_dictionary(dictionary: Dictionary) -> Parts:
             "it stays in assay's own format."
         )
     return parts
+
+
+def _one(exported: Dictionary, rule: dict[str, Any]) -> Parts:
+    """The parts of a dictionary of one block."""
+    return Parts(
+        **rule,
+        W_enc=exported.W_enc.detach().clone(),
+        W_dec=exported.W_dec.detach().clone(),
+        b_dec=exported.b_dec.detach().clone(),
+        subtracts=exported.pre_bias is not None,
+        transcoder=exported.config.wiring == "transcoder",
+        rows=exported.config.rows,
+        W_skip=exported.W_skip.detach().clone() if exported.skip else None,
+    )
 
 
 def _rule(d: Dictionary) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A dictionary as a foreign file states it: one linear encoder, one rule, one linear decoder, nothing folded yet.
 
-    z     = s_in x                                                       s_in, s_out: `scale`
+    z     = s_in x                                                       s_in, s_out: `scale`; x normalised by `rows` first, y_hat back last
     u     = (z - b_dec) W_enc where `subtracts`, else z W_enc
     f     = rule(u)                                                      below; with `norm_in_code` pre * ||W_dec_i|| stands for pre
     y_hat = (f W_dec + b_dec + z W_skip) / s_out                         with `norm_in_code` f / ||W_dec_i|| stands for f
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
+from assay.dictionaries.rows import Rows, normalised, undone
 
 Rule = Literal["relu", "gated", "jumprelu", "topk", "abstopk", "batchtopk"]
 VECTORS: dict[str, tuple[str, ...]] = {
@@ -55,6 +56,8 @@ class Parts:
     W_skip: Tensor | None = None
     scale: tuple[float, float] = (1.0, 1.0)
     norm_in_code: bool = False
+    rows: Rows = "as_is"
+    """How each row is normalised by itself (`dictionaries/rows.py`)."""
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the file says of its making: architecture, model, site, target, scale, threshold, b_dec, notes."""
 
@@ -93,6 +96,11 @@ class Parts:
         """[d_sae]: the length of every decoder row."""
         return self.W_dec.norm(dim=1)
 
+    @property
+    def encoder_norms(self) -> Tensor:
+        """[d_sae]: the length of every encoder column."""
+        return self.W_enc.norm(dim=0)
+
     def double(self) -> Parts:
         """The same in float64; what is too large for that to be cheap stays as it is."""
         if self.W_enc.numel() > LARGE:
@@ -109,7 +117,7 @@ class Parts:
     @torch.no_grad()
     def pre(self, x: Tensor) -> Tensor:
         """u [n, d_sae]: what the encoder's matrix gives, before biases."""
-        z = self.scale[0] * x.to(self.W_enc)
+        z = self.scale[0] * normalised(x.to(self.W_enc), self.rows)
         return (z - self.b_dec if self.subtracts else z) @ self.W_enc
 
     @torch.no_grad()
@@ -140,4 +148,4 @@ class Parts:
         y_hat = f @ self.W_dec + self.b_dec
         if self.W_skip is not None:
             y_hat = y_hat + self.scale[0] * x.to(self.W_enc) @ self.W_skip
-        return y_hat / self.scale[1]
+        return undone(y_hat / self.scale[1], x.to(self.W_enc), self.rows)

@@ -7,7 +7,7 @@ Matrices are row-vector: W_enc [d_in, d_sae], W_dec [d_sae, d_out]; W_skip is [d
     normalize_activations          expected_average_only_in: the encoder sees s x with s = sqrt(d_in) / mean ||x||, and its output means
                                    s x_hat; the number s is in activation_scaler.json of a training checkpoint.
                                    covariance_whitening: (x - mean) M, in activation_whitening.safetensors of one.
-                                   layer_norm, constant_norm_rescale: every row by itself, which no weights can say
+                                   layer_norm, constant_norm_rescale: every row by itself (`dictionaries/rows.py`)
     batchtopk, matryoshka          a training checkpoint holds one number, topk_threshold; the export is a jumprelu
 
 The library itself loads expected_average_only_in without the number and then skips it in silence; here that is refused.
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from assay.core import artefact
 from assay.core.errors import BadInput
+from assay.dictionaries.rows import Rows
 from assay.interop import folding
 from assay.interop.foreign_files import fit, folder_of, inside, is_there, json_of, peek_json, safetensors_of, whole
 from assay.interop.parts import Parts
@@ -32,6 +33,8 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, SUBTRACTED, facts, len
 
 ABOUT = "SAELens, version 6 and older: cfg.json + sae_weights.safetensors"
 HOLDS = frozenset({"relu", "gated", "jumprelu", "topk", "abstopk"})
+ROWS = ("as_is", "layer_norm", "constant_norm")
+WIRINGS = ("one",)
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 RULES = {
@@ -67,10 +70,7 @@ WHY_NOT = {
     "matching_pursuit": "its pursuit stops by the residual's length; assay's matching pursuit takes a stated number of steps",
     "temporal": "its codes also depend on earlier tokens; assay's dictionaries read one row at a time",
 }
-ROWWISE = {
-    "layer_norm": "subtracts each row's mean and divides by its deviation",
-    "constant_norm_rescale": "gives each row the same length",
-}
+ROWWISE: dict[str, Rows] = {"none": "as_is", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
 
 
 def detects(path: Path) -> bool:
@@ -185,13 +185,10 @@ def groups_of(cfg: dict[str, Any], d_sae: int) -> tuple[int, ...]:
 
 def unnormalised(parts: Parts, normalised: str, folder: Path) -> Parts:
     """Parts that read raw activations; the numbers of a training checkpoint lie beside it."""
-    if normalised == "none":
-        return parts
     if normalised in ROWWISE:
-        raise BadInput(
-            f"{folder}: normalize_activations={normalised} {ROWWISE[normalised]}, which no weights of a dictionary can say; "
-            "it is not read."
-        )
+        if parts.transcoder and normalised != "none":
+            raise BadInput(f"{folder}: normalize_activations={normalised} of a transcoder, whose output has other rows; it is not read.")
+        return replace(parts, rows=ROWWISE[normalised])
     if normalised == "expected_average_only_in":
         factor = peek_json(folder, "activation_scaler.json").get("scaling_factor")
         if not isinstance(factor, int | float) or not 0 < factor < float("inf"):
@@ -233,7 +230,7 @@ def write(parts: Parts, folder: Path) -> None:
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": parts.subtracts,
-        "normalize_activations": "none",
+        "normalize_activations": next(name for name, rows in ROWWISE.items() if rows == parts.rows),
         "reshape_activations": "hook_z" if "attn_z" in str(parts.facts.get("site", "")) else "none",
         **({"d_out": parts.d_out} if parts.transcoder else {}),
         **({"k": parts.k, "rescale_acts_by_decoder_norm": False} if parts.k and parts.rule != "jumprelu" else {}),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from assay.models.sites import LENS
+from assay.models.sites import KINDS, LENS
 
 
 def ours(name: str | None) -> str | None:
-    """Our name of a TransformerLens name; any other name (a dotted module path) stays."""
+    """Our name of a TransformerLens name, or of resid_post_layer_3; any other name (a dotted module path) stays."""
     match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name or "")
+    plain = re.fullmatch(r"(\w+)_layer_(\d+)", name or "")
+    if plain and plain[1] in KINDS:
+        return f"{plain[1]}.{plain[2]}"
     return f"{LENS[match[2]]}.{match[1]}" if match and match[2] in LENS else name
 
 

@@ -25,6 +25,7 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, SUBTRACTED, facts, thr
 
 ABOUT = "sparsify: cfg.json + sae.safetensors"
 HOLDS = frozenset({"topk"})
+WIRINGS = ("one",)
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 
 
@@ -38,6 +39,10 @@ def read(path: Path) -> Parts:
     folder = folder_of(path, WEIGHTS) or path
     file = inside(folder, WEIGHTS)
     cfg = json_of(inside(folder, CONFIG))
+    if cfg.get("n_targets"):
+        raise BadInput(
+            f"{folder} is one layer of a cross-layer transcoder, whose layers belong together; name {folder.parent}."
+        )
     activation, signed = cfg.get("activation", "topk"), bool(cfg.get("signed", False))
     if activation != "topk":
         raise BadInput(

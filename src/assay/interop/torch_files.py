@@ -100,8 +100,8 @@ def torch_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def pt_file(path: Path) -> Path | None:
-    """The `.pt` file that a path names, or the only one in its folder."""
-    found = [path] if path.is_file() else sorted(path.glob("*.pt")) if path.is_dir() else []
+    """The `.pt` or `.pth` file that a path names, or the only one in its folder."""
+    found = [path] if path.is_file() else sorted([*path.glob("*.pt"), *path.glob("*.pth")]) if path.is_dir() else []
     found = [file for file in found if file.is_file()]  # a device or a pipe would never end
     return found[0] if len(found) == 1 and found[0].suffix in (".pt", ".pth") else None
 

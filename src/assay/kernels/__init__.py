@@ -6,27 +6,62 @@
     accumulate(codes, g) -> [F, n]
     update(params, grads, first, second, ...)        projection, clipping, Adam, unit rows
 
-`implementation("reference")` defines the truth; `implementation("torch")` runs everywhere. No architecture knows which is in use.
+`implementation("reference")` defines the truth; `torch` runs everywhere; `native` is compiled where a compiler was found when assay was
+installed. No architecture knows which is in use. The variable ASSAY_KERNELS names the one that `auto` stands for.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
+from torch import Tensor, float32, float64, is_grad_enabled
+
 from assay.core.errors import BadOption, nearest
+from assay.kernels import library
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, BatchTop, Selection, Top
 
-IMPLEMENTATIONS = ("reference", "torch")
+KNOWN = ("reference", "torch", "native")
+IMPLEMENTATIONS = tuple(name for name in KNOWN if name != "native" or library.find().library is not None)
+"""Those that work here."""
+VARIABLE = "ASSAY_KERNELS"
 
-__all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Top", "implementation"]
+__all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Top", "describe", "implementation"]
 
 
-def implementation(name: str = "auto") -> ModuleType:
-    """The module that holds the five kernels. `auto` is the fastest that works here."""
+def implementation(name: str = "auto", like: Tensor | None = None) -> ModuleType:
+    """The module that holds the five kernels. `auto` is the fastest that works here, for tensors such as `like`: native takes
+    float32 and float64 on the CPU and makes no graph, so that torch serves where gradients are on."""
+    name = _resolved(name)
     if name == "auto":
-        name = "torch"
-    if name not in IMPLEMENTATIONS:
-        raise BadOption(f'"{name}" is not a kernel implementation.{nearest(name, IMPLEMENTATIONS)}')
+        name = "native" if "native" in IMPLEMENTATIONS and (like is None or _takes(like)) else "torch"
+    if name == "native" and name not in IMPLEMENTATIONS:
+        raise BadOption(
+            f"The native kernels cannot be used: {library.find().why}. Choose torch, which gives the same results."
+        )
     return importlib.import_module(f"assay.kernels.{name}")
+
+
+def describe(name: str = "auto", like: Tensor | None = None) -> tuple[str, str]:
+    """(what is in use, why): ("native avx2", ""), ("torch", "the native kernels were not compiled ...")."""
+    used, asked, found = implementation(name, like).__name__.rsplit(".", 1)[-1], _resolved(name), library.find()
+    if used == "native":
+        return f"native {library.WORDS[found.name]}", found.why.partition("; ")[2]
+    if asked != "auto":
+        return used, f"{VARIABLE}={asked} says so" if name == "auto" else "asked for"
+    return used, found.why if found.library is None else "the native kernels take float32 and float64 on the CPU"
+
+
+def _resolved(name: str) -> str:
+    said = os.environ.get(VARIABLE) or "auto"
+    for value, where in ((name, ""), (said, f"{VARIABLE}: ")):
+        if value not in ("auto", *KNOWN):
+            raise BadOption(f'{where}"{value}" is not a kernel implementation.{nearest(value, ("auto", *KNOWN))}')
+    return said if name == "auto" else name
+
+
+def _takes(tensor: Tensor) -> bool:
+    plain = tensor.device.type == "cpu" and tensor.dtype in (float32, float64)
+    return plain and not (is_grad_enabled() and tensor.requires_grad)

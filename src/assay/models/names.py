@@ -107,6 +107,8 @@ class Sites:
             path, side = name, "out"
         if side not in ("in", "out"):
             raise NotFound(f'"{name}" ends in ":{side}"; a module path ends in ":in" or ":out".')
+        if path and path not in self._modules and self._join(path) in self._modules:
+            path = self._join(path)  # counted from the part below the head, as sparsify counts
         module = self._modules.get(path) if path else None
         if isinstance(module, nn.ModuleList | nn.ModuleDict):
             raise NotFound(

@@ -29,7 +29,7 @@ def train(
     *,
     site: str,
     options: TrainConfig | None = None,
-    init_from: Path | None = None,
+    init_from: Path | Dictionary | None = None,
     **more: Any,
 ) -> Dictionary:
     """Train one dictionary into the folder `out`; the keyword arguments of `sweep` apply."""

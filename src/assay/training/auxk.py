@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from assay.core import distribution
 from assay.dictionaries import Dictionary
 from assay.dictionaries.wiring import Block
 
@@ -42,7 +43,8 @@ def auxk_loss(
     pieces = a.split([len(d) for d in dead], dim=1)
     nothing = torch.zeros_like(dictionary.b_dec)
     e_hat = dictionary.written([p @ params[dec] for p, (_, dec) in zip(pieces, names, strict=True)], nothing)
-    spread = (residual - residual.mean(0)).pow(2).sum(-1).mean()
+    centre = distribution.mean(residual.mean(0))
+    spread = distribution.mean((residual - centre).pow(2).sum(-1).mean())
     error = (residual - e_hat).pow(2).sum(-1).mean()
     return variance * error / spread.clamp_min(torch.finfo(spread.dtype).tiny)
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay import kernels
 from assay.activations import Stream
-from assay.core import artefact, provenance
+from assay.core import artefact, distribution, provenance
 from assay.core.errors import AssayError, BadInput, BadOption, NotFound
 from assay.core.progress import Bar, progress
 from assay.dictionaries import GRADIENT, Dictionary, class_of, load, save
@@ -56,11 +57,14 @@ def sweep(
     model and text. Raises BadOption when `out` holds another run, BadInput on unusable activations.
     """
     _check(plans)
+    distribution.share(plans[0].options.batch_size)  # refuses a batch that the processes cannot divide
     if stream.batch_size != plans[0].options.batch_size:
         raise BadOption(
             f"The stream gives batches of {stream.batch_size} rows, but batch_size is {plans[0].options.batch_size}; "
             "steps and tokens are counted from it, so give both the same."
         )
+    if plans[0].options.against != "activations" and distribution.n_processes() > 1:
+        raise BadOption(f"--against {plans[0].options.against} runs in one process; start it without torchrun.")
     if plans[0].options.against != "activations" and not hasattr(stream, "external"):
         raise BadOption(
             f"--against {plans[0].options.against} needs the model: give --model, --site and --text, not activations."
@@ -70,19 +74,26 @@ def sweep(
         "site": site,
         "target": target,
         "threads": torch.get_num_threads(),
+        "processes": distribution.n_processes(),
         "torch": torch.__version__,
+        "kernels": [kernels.describe(p.options.kernels, torch.empty(0, device=p.options.device))[0] for p in plans],
         "members": {plan.name: plan.describe() for plan in plans},
         "stream": stream.describe(),
     }
-    _open_folder(out, asked, resume)
+    if distribution.leading():
+        _open_folder(out, asked, resume)
+    distribution.wait()
     if resume and all((out / plan.name / artefact.CHECKSUMS).exists() for plan in plans):  # written last: all is done
-        checkpoint.remove(out)
+        if distribution.leading():
+            checkpoint.remove(out)
         return [load(out / plan.name) for plan in plans]
     first = plans[0].options
     maker = Maker(stream, site, target, first)
     gradient = [p for p in plans if class_of(p.arch).learned_by == GRADIENT]
     members = [maker.member(plan) for plan in gradient]
     finished = [plan for plan in plans if class_of(plan.arch).learned_by != GRADIENT]
+    if distribution.leading() and not resume:  # from here on there is something to resume
+        artefact.write_json(out / RUN, asked)
     start = _restore(out, members) if resume else 0
     if members:
         _train(members, stream, out, maker, start, quiet, on_tick)
@@ -100,11 +111,15 @@ def sweep(
     for plan, member in zip(gradient, members, strict=True):
         made = member.dictionary.to("cpu")
         cost = upfront_cost(made, member.seconds, member.flops, first.n_steps * first.batch_size, plan.options.device)
-        _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
+        if distribution.leading():
+            _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
     for plan in finished:
-        made, cost = maker.fitted(plan)
-        _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
-    checkpoint.remove(out)
+        made, cost = maker.fitted(plan)  # in every process: a live model is read by all together
+        if distribution.leading():
+            _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
+    if distribution.leading():
+        checkpoint.remove(out)
+    distribution.wait()
     return [load(out / plan.name) for plan in plans]
 
 
@@ -116,6 +131,11 @@ def _check(plans: list[Plan]) -> None:
         twice = next(n for n in names if names.count(n) > 1)
         raise BadOption(
             f'Two dictionaries of this run are both "{twice}"; leave one out or give them different options.'
+        )
+    rows = {plan.config.rows for plan in plans} - {"as_is"}
+    if rows:
+        raise BadOption(
+            f"rows is {rows.pop()}: dictionaries that normalise each row are read and evaluated, but not trained here; leave it out."
         )
     against = {plan.options.against for plan in plans} - {"activations"}
     if against and len(plans) > 1:
@@ -147,7 +167,8 @@ def _open_folder(out: Path, asked: dict[str, Any], resume: bool) -> None:
     if resume:
         if not (out / RUN).exists():
             raise NotFound(f"{out} holds no run to resume; leave --resume out to start one.")
-        before = artefact.read_json(out / RUN)
+        older = {"kernels": ["torch"] * len(asked["kernels"]), "processes": 1}  # of runs from before there was a choice
+        before = {**older, **artefact.read_json(out / RUN)}
         for name, value in json.loads(json.dumps(asked)).items():
             if before.get(name) != value:
                 what, was, now = _difference(name, before.get(name), value)
@@ -156,7 +177,6 @@ def _open_folder(out: Path, asked: dict[str, Any], resume: bool) -> None:
                 )
         return
     artefact.refuse_existing(out, resumable=True)
-    artefact.write_json(out / RUN, asked)
 
 
 def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
@@ -169,6 +189,8 @@ def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
 
 
 def _restore(out: Path, members: list[Member]) -> int:
+    if not distribution.leading():
+        distribution.wait()  # the leading process mends what a kill left, then the others read
     found = checkpoint.read(out)
     step, states = found or (0, {})
     for member in members:
@@ -178,7 +200,10 @@ def _restore(out: Path, members: list[Member]) -> int:
         if log.exists():  # lines after the checkpoint are written again
             lines = log.read_text().splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            artefact.atomic_write(log, "".join(line + "\n" for line in kept).encode())
+            if distribution.leading():
+                artefact.atomic_write(log, "".join(line + "\n" for line in kept).encode())
+    if distribution.leading():
+        distribution.wait()
     return step
 
 
@@ -214,12 +239,15 @@ def _train(
             if t % options.log_every == 0 or t == n_steps:
                 for member in members:
                     line = member.report(t)
-                    _append(out / member.name / LOG, line)
+                    if distribution.leading():
+                        _append(out / member.name / LOG, line)
                     if on_tick is not None:
                         on_tick(member.name, line, bar)
-            if stopped.is_set() or t % options.checkpoint_every == 0 or t == n_steps:
+            stopping = distribution.agreed(stopped.is_set())
+            if distribution.leading() and (stopping or t % options.checkpoint_every == 0 or t == n_steps):
                 checkpoint.write(out, t, {member.name: member.state() for member in members})
-            if stopped.is_set() and t < n_steps:
+            if stopping and t < n_steps:
+                distribution.wait()  # for the checkpoint
                 raise Interrupted(f"Stopped after step {t} of {n_steps}; {out} continues with --resume.")
             bar.advance(options.batch_size)
 

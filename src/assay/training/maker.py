@@ -61,9 +61,16 @@ class Maker:
             member.revive(*(part.to(plan.options.device) for part in self.sample))
         return member
 
-    def adopt(self, dictionary: Dictionary, path: Path) -> None:
+    def adopt(self, dictionary: Dictionary, start: Path | Dictionary) -> None:
         """Start from an existing dictionary: its raw-space export, unfolded with this run's scale."""
-        old = load(path)
+        old = start if isinstance(start, Dictionary) else load(start)
+        path = old.provenance.get("hub") or old.path  # for what is said
+        wirings = [d.config.wiring for d in (old, dictionary)]
+        if wirings[0] != wirings[1]:
+            raise BadOption(
+                f"--init {path} is wired as {wirings[0]}, and --site and --target make this run's a {wirings[1]}; start from "
+                f"a {wirings[1]}."
+            )
         was, now = [(d.arch, d.d_in, d.d_sae, d.d_out) for d in (old, dictionary)]
         if was != now or old.blocks != dictionary.blocks:
             raise BadOption(

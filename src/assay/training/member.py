@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from assay import kernels
+from assay.core import distribution
 from assay.core.errors import BadInput
 from assay.core.randomness import torch_rng
 from assay.dictionaries import LIVE, Dictionary
-from assay.dictionaries.wiring import width
+from assay.dictionaries.wiring import gathered, width
 from assay.training.auxk import add_auxk
 from assay.training.controller import controller
 from assay.training.options import TrainConfig
 from assay.training.resample import resample
 from assay.training.schedule import learning_rate, resample_steps, sparsity_ramp
-from assay.training.step import External, trainable
+from assay.training.step import External, Step, trainable
 from assay.training.step import step as gradients
 from assay.training.window import Window
 
@@ -37,7 +38,7 @@ class Member:
         dictionary.n_steps = options.n_steps
         self.options = options
         self.variance = variance  # summed variance of the targets in the initial sample
-        self.kernel = kernels.implementation(options.kernels)
+        self.kernel = kernels.implementation(options.kernels, like=dictionary.b_dec.detach())
         self.params = trainable(dictionary)
         self.first = {n: torch.zeros_like(p) for n, p in self.params.items()}
         self.second = {n: torch.zeros_like(p) for n, p in self.params.items()}
@@ -61,18 +62,20 @@ class Member:
         options, dictionary = self.options, self.dictionary
         ramp = sparsity_ramp(options, t)
         progress = t / options.n_steps
-        x, y = dictionary.training_batch(x, y, torch_rng(options.seed, "batch", t))
+        x, y = self.batch(x, y, t)
         weights = self.weighted(dictionary.weights(ramp))
         if self.controller is not None:
             weights = {t: w if t in dictionary.recon else w * self.controller.factor for t, w in weights.items()}
         criterion = None
         if external is not None:
             criterion = partial(external, y=y, loss=options.against, weight=options.kl_weight)
-        done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion)
-        if dictionary.dead_latents == "auxk":
-            term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
-            done.terms["auxk"] = term
-            done.loss += dictionary.config.auxk_coef * term
+        with distribution.split_rows():
+            done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion)
+            if dictionary.dead_latents == "auxk":
+                term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
+                done.terms["auxk"] = term
+                done.loss += dictionary.config.auxk_coef * term
+            done = done.shared()
         if not math.isfinite(done.loss):
             raise BadInput(
                 f"{self.name}: the loss is {done.loss} at step {t}; the last checkpoint is whole. "
@@ -102,17 +105,35 @@ class Member:
             )
         dictionary.constrain()
         self.last_x = x
-        dictionary.observe(done.f, t)
-        if self.controller is not None:
-            self.controller.see(len(done.f), len(x), ramp)
+        with distribution.split_rows():
+            self.note(done, t, y, ramp)
+        self.seconds += time.perf_counter() - started
+
+    def batch(self, x: Tensor, y: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """This process's rows of what step t trains on, of the whole batch (x, y)."""
+        changed = self.dictionary.training_batch(x, y, torch_rng(self.options.seed, "batch", t))
+        if distribution.n_processes() == 1:
+            return changed
+        mine = distribution.share(len(x))
+        x, y = (rows[mine].contiguous() for rows in changed)
+        return x, (x if changed[0] is changed[1] else y)
+
+    def note(self, done: Step, t: int, y: Tensor, ramp: float) -> None:
+        """What this step's codes say, of the whole batch: state of the dictionary, L0, silence, work, statistics."""
+        dictionary, n_rows = self.dictionary, len(y) * distribution.parts()
+        if type(dictionary).observe is not Dictionary.observe:
+            dictionary.observe(gathered(done.f), t)
         self.n_support = done.n_support
-        self.silent_tokens += len(x)
-        self.silent_tokens[done.f.latent] = 0
+        self.silent_tokens += n_rows
+        fired = torch.zeros_like(self.silent_tokens)
+        fired[done.f.latent] = 1
+        self.silent_tokens[distribution.total(fired) > 0] = 0
         for (d_in, d_sae, d_out), share in ((b.shape, width(b.latents) / dictionary.d_sae) for b in dictionary.blocks):
             pairs = int(done.n_support * share)
-            self.flops += 2 * len(x) * d_in * d_sae + 2 * pairs * (2 * d_out + d_in) * len(dictionary.recon)
-        self.window.add(y, done.x_hat, len(done.f), done.terms, done.loss)
-        self.seconds += time.perf_counter() - started
+            self.flops += 2 * n_rows * d_in * d_sae + 2 * pairs * (2 * d_out + d_in) * len(dictionary.recon)
+        active = self.window.add(y, done.x_hat, len(done.f), done.terms, done.loss)
+        if self.controller is not None:
+            self.controller.see(active, n_rows, ramp)
 
     def weighted(self, weights: dict[str, float]) -> dict[str, float]:
         """The weights of the loss's terms with what `against` makes of the reconstruction: less of it, or none."""

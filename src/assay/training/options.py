@@ -54,7 +54,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
     kernels: str = "auto"
-    """Implementation of the kernels: auto, reference or torch."""
+    """Implementation of the kernels: auto (the fastest here, or what ASSAY_KERNELS says), reference, torch or native."""
     device: str = "cpu"
     """Device that trains."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.config import to_json
+from assay.dictionaries import Dictionary
 from assay.training.options import TrainConfig
 
 
@@ -17,12 +18,15 @@ class Plan:
     name: str
     config: Any
     options: TrainConfig
-    init_from: Path | None = None  # an existing dictionary whose parameters it starts from
+    init_from: Path | Dictionary | None = None  # an existing dictionary whose parameters it starts from
 
     @property
     def arch(self) -> str:
         return type(self.config).__module__.rsplit(".", 1)[-1]
 
     def describe(self) -> dict[str, Any]:
-        start = None if self.init_from is None else str(self.init_from)
+        start = self.init_from
+        if isinstance(start, Dictionary):
+            start = start.provenance.get("hub") or start.path
+        start = None if start is None else str(start)
         return {"arch": self.arch, "options": to_json(self.config), "train": to_json(self.options), "init": start}

@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor
 
+from assay.core import distribution
 from assay.dictionaries import DENSE, FROZEN, LIVE, Dictionary
 from assay.kernels import Codes
 
@@ -46,6 +47,19 @@ class Step:
     f: Codes
     x_hat: Tensor
     n_support: int
+
+    def shared(self) -> Step:
+        """The same of the whole batch where its rows are split between processes: terms, loss and gradients are means over them
+        and the support is counted in all; f and x_hat stay this process's own."""
+        if distribution.parts() == 1:
+            return self
+        numbers = torch.tensor(
+            [self.loss, self.n_support, *self.terms.values()], dtype=torch.float64, device=self.x_hat.device
+        )
+        loss, n_support, *terms = (distribution.total(numbers) / distribution.parts()).tolist()
+        named = dict(zip(self.terms, terms, strict=True))
+        found = round(n_support * distribution.parts())
+        return Step(named, loss, distribution.averaged(self.grads), self.f, self.x_hat, found)
 
 
 def trainable(dictionary: Dictionary) -> dict[str, Tensor]:
@@ -129,7 +143,7 @@ def sparse(
         rows = {decoder: params[decoder]} if decoder in dictionary.extra_decoders else directions
         guess = dictionary.written([kernel.decode(p, W_dec) for p, W_dec in zip(f, rows.values(), strict=True)])
         if dictionary.skip:
-            guess = guess + x @ dictionary.W_skip
+            guess = guess + dictionary.skipped(x)
         error = guess - y
         terms[term] = float(error.pow(2).sum()) / n_rows
         g = error * (2 * weights[term] / n_rows)
@@ -149,11 +163,13 @@ def sparse(
         if decoder == LIVE:
             if "b_dec" in grads:
                 grads["b_dec"] += g.sum(0)
-            if "W_skip" in grads:
-                grads["W_skip"] += x.t() @ g
+            for block, name in dictionary.skips:
+                if name in grads:
+                    grads[name] += x[:, block.reads].t() @ g[:, block.writes]
     with torch.enable_grad():
         for term, penalty in penalties.items():
             omega = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, latent, penalty) / n_rows
+            omega = distribution.mean(omega)  # of the whole batch, where it is split
             value = dictionary.reduce.get(term, torch.sum)(omega)
             terms[term] = float(value.detach())
             outputs.append(value)
@@ -210,6 +226,6 @@ def step(
     criterion: Criterion | None = None,
 ) -> Step:
     """The dense path when the last step's support was large, else the sparse one. The choice never depends on time."""
-    if dictionary.step == DENSE or last_support > DENSE_ABOVE * x.shape[0] * dictionary.d_sae:
+    if dictionary.step == DENSE or last_support > DENSE_ABOVE * x.shape[0] * distribution.parts() * dictionary.d_sae:
         return dense(dictionary, x, y, weights, progress, criterion)
     return sparse(dictionary, x, y, weights, progress, kernel, criterion)

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.core import distribution
 
-def dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.flatten(), b.flatten()))
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.flatten(), b.flatten())
 
 
 class Window:
@@ -29,17 +31,26 @@ class Window:
         self.terms: dict[str, float] = {}
         self.started = time.perf_counter()
 
-    def add(self, y: Tensor, x_hat: Tensor, n_active: int, terms: dict[str, float], loss: float) -> None:
-        self.n_rows += len(y)
+    def add(self, y: Tensor, x_hat: Tensor, n_active: int, terms: dict[str, float], loss: float) -> int:
+        """One step. y, x_hat [rows, d_out] and n_active are this process's own; terms and loss are the whole batch's."""
+        """One step. y, x_hat [rows, d_out] and n_active are this process's own, terms and loss the whole batch's; returns n_active
+        of the whole batch."""
+        error = y - x_hat
+        dots = torch.stack([dot(error, error), dot(x_hat, x_hat), dot(x_hat, y), dot(y, y)]).double()
+        counts = torch.tensor([len(y), n_active], dtype=torch.float64, device=y.device)
+        sums = distribution.total(torch.cat([counts, dots, y.sum(0).double()])).cpu()
+        n_rows, active, error_error, x_hat_x_hat, x_hat_y, y_y = sums[:6].tolist()
+        self.n_rows += int(n_rows)
         self.n_steps += 1
-        self.n_active += n_active
-        self.error += dot(y - x_hat, y - x_hat)
-        self.x_hat_x_hat += dot(x_hat, x_hat)
-        self.x_hat_y += dot(x_hat, y)
-        self.y_y += dot(y, y)
-        self.y_sum += y.sum(0).double().cpu()
+        self.n_active += int(active)
+        self.error += error_error
+        self.x_hat_x_hat += x_hat_x_hat
+        self.x_hat_y += x_hat_y
+        self.y_y += y_y
+        self.y_sum += sums[6:]
         for name, value in {**terms, "loss": loss}.items():
             self.terms[name] = self.terms.get(name, 0.0) + value
+        return int(active)
 
     def summary(self) -> dict[str, Any]:
         """l0, fvu, gamma (relative reconstruction bias), mean loss terms, and rows per second of the whole run."""

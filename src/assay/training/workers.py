@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
+from assay.core import distribution
 from assay.training.member import Member
 
 SMALL = (
@@ -27,7 +28,8 @@ def workers(members: Sequence[Member]) -> Generator[Apply]:
     """Yield `apply(fn)`, which calls fn on every member and returns when all are done; the first exception is raised."""
     threads = torch.get_num_threads()
     largest = max(m.options.batch_size * m.dictionary.d_in * m.dictionary.d_sae for m in members)
-    n_workers = min(threads, len(members)) if members[0].options.device == "cpu" else 1
+    alone = members[0].options.device == "cpu" and distribution.n_processes() == 1  # processes must meet in one order
+    n_workers = min(threads, len(members)) if alone else 1
     inside = 1 if largest < SMALL else max(1, threads // n_workers)
     torch.set_num_threads(inside)
     try:

@@ -1,0 +1,64 @@
+// Products of sparse codes: pairs (row, latent, value) in row order, pointers [B + 1] into them.
+// Every element of a result is summed by one thread in the order of the pairs, so results do not depend on the number of threads.
+#pragma once
+#include <vector>
+
+#include "lanes.h"
+
+// The first of `n` ids outside 0 .. limit - 1, or -1.
+inline int64_t first_outside(const int64_t* id, int64_t n, int64_t limit) {
+    for (int64_t p = 0; p < n; ++p)
+        if (id[p] < 0 || id[p] >= limit) return p;
+    return -1;
+}
+
+// out[b] = sum over the pairs p of row b of value[p] * W[latent[p]]; W [F, width], out [B, width].
+template <class T>
+void decode(const int64_t* pointers, const int64_t* latent, const T* value, int64_t B, const T* W, int64_t width, T* out,
+            int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t b = 0; b < B; ++b) {
+        T* row = out + b * width;
+        std::memset(row, 0, width * sizeof(T));
+        for (int64_t p = pointers[b]; p < pointers[b + 1]; ++p) {
+            if (p + 2 < pointers[b + 1]) prefetch(W + latent[p + 2] * width, width);
+            add_scaled(row, value[p], W + latent[p] * width, width);
+        }
+    }
+}
+
+// out[p] = g[b] . W[latent[p]] for the pairs p of row b; rows of g are `stride` apart.
+template <class T>
+void cotangent(const int64_t* pointers, const int64_t* latent, int64_t B, const T* g, int64_t stride, const T* W,
+               int64_t width, T* out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t b = 0; b < B; ++b)
+        for (int64_t p = pointers[b]; p < pointers[b + 1]; ++p) {
+            if (p + 2 < pointers[b + 1]) prefetch(W + latent[p + 2] * width, width);
+            out[p] = dot(g + b * stride, W + latent[p] * width, width);
+        }
+}
+
+// The pairs sorted by latent, rows ascending within one: order [nnz]; the pairs of latent i are order[start[i] .. start[i + 1]].
+inline void by_latent(const int64_t* latent, int64_t nnz, int64_t F, int64_t* order, int64_t* start) {
+    std::memset(start, 0, (F + 1) * sizeof(int64_t));
+    for (int64_t p = 0; p < nnz; ++p) ++start[latent[p] + 1];
+    for (int64_t i = 0; i < F; ++i) start[i + 1] += start[i];
+    std::vector<int64_t> next(start, start + F);
+    for (int64_t p = 0; p < nnz; ++p) order[next[latent[p]]++] = p;
+}
+
+// out[i] = sum over the pairs p of latent i of value[p] * g[row[p]]; out [F, width], rows of g are `stride` apart.
+template <class T>
+void accumulate(const int64_t* order, const int64_t* start, const int64_t* row, const T* value, int64_t F, const T* g,
+                int64_t stride, int64_t width, T* out, int threads) {
+#pragma omp parallel for schedule(dynamic, 64) num_threads(threads)
+    for (int64_t i = 0; i < F; ++i) {
+        T* total = out + i * width;
+        std::memset(total, 0, width * sizeof(T));
+        for (int64_t q = start[i]; q < start[i + 1]; ++q) {
+            if (q + 1 < start[i + 1]) prefetch(g + row[order[q + 1]] * stride, width);
+            add_scaled(total, value[order[q]], g + row[order[q]] * stride, width);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+"""What `assay probe` can be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from assay.core.config import config, require
+from assay.core.errors import BadOption, nearest
+from assay.probing import regimes
+from assay.probing.arms import arm, names
+from assay.probing.comparators import LINEAR, NEURONS, TOKENWISE
+from assay.probing.sparse import K_GRID
+
+COMPARATORS = (NEURONS, *LINEAR, *TOKENWISE)
+
+
+@config
+class ProbeConfig:
+    """Options of a probing run."""
+
+    model: str = "storyworld"
+    """Model to read: a hub name, a local folder, or storyworld."""
+    site: str | None = None
+    """Site whose activations are probed; that of the dictionaries when not given."""
+    tasks: str = "quick"
+    """quick, core, all, shift, storyworld, names of tasks, or a .jsonl, .csv or .parquet file or a folder of them."""
+    regime: str = "standard"
+    """standard, scarcity, imbalance, noise or shift."""
+    pool: Literal["auto", "mean", "last", "max"] = "auto"
+    """How the tokens of a text become one vector; auto: last for a causal model, mean for an encoder."""
+    context: int | None = 128
+    """Longest text in tokens; the rest is cut and counted."""
+    seeds: int = 5
+    """Seeds of the split; each is a split of its own by hash of the text."""
+    folds: int = 3
+    """Folds of the training rows in which everything is chosen."""
+    max_rows: int = 2000
+    """Texts of a task that are used, drawn by hash; 0 takes all."""
+    k: tuple[int, ...] = K_GRID
+    """Columns of the sparse probes."""
+    arms: tuple[str, ...] = ()
+    """Dense and text arms; all when not given, but with more than 30 tasks only those that are fast."""
+    comparators: tuple[str, ...] = COMPARATORS
+    """Rivals of the dictionaries that are fitted here on tokens of the tasks' own texts, without labels."""
+    permutations: int = 20
+    """Fits on permuted labels of each arm, spread over the tasks, for the line that shows that nothing leaks."""
+    audit: bool = True
+    """Look for mislabelled rows, in the standard regime and up to 30 tasks."""
+    text_column: str = "text"
+    """The column or key that holds the text of a file."""
+    label_column: str = "label"
+    """The column or key that holds the label of a file."""
+    positive: str | None = None
+    """The label of a file that is class 1; the others are class 0."""
+    resamples: int = 10_000
+    """Bootstrap resamples of an interval."""
+    seed: int = 0
+    """First seed of the splits, and the seed of everything else random."""
+    device: str = "cpu"
+    """Where the model computes."""
+    dtype: str = "float32"
+    """Number format of the model."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "permutations", "resamples"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        require(self.folds > 1, "folds", self.folds, "2 or more: what is chosen is chosen by what was held out")
+        require(self.max_rows == 0 or self.max_rows >= 40, "max_rows", self.max_rows, "40 or more, or 0 for all rows")
+        require(len(self.k) > 0 and all(k > 0 for k in self.k), "k", self.k, "one positive number or more")
+        if self.regime not in regimes.NAMES:
+            raise BadOption(f'--regime is "{self.regime}".{nearest(self.regime, regimes.NAMES)}')
+        for name in self.arms:
+            arm(name)
+        for name in self.comparators:
+            if name not in COMPARATORS:
+                raise BadOption(f'--comparators has "{name}".{nearest(name, COMPARATORS)}')
+
+    def arms_for(self, n_tasks: int) -> list[str]:
+        """The arms that run: `lr` always, since everything is held against it."""
+        chosen = list(self.arms) or [name for name in names() if n_tasks <= MANY_TASKS or not arm(name).SLOW]
+        return list(dict.fromkeys(["lr", *chosen]))
+
+
+MANY_TASKS = 30

@@ -1,0 +1,109 @@
+"""The pictures of a probing run: AUC against k, AUC along the regime, and what the pools chose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from assay.report.canvas import Look, Palette, Picture
+from assay.report.markup import Html, tag
+from assay.report.style import ARM_COLOURS
+
+ALWAYS = "lr"
+SHOWN = ("lr", "tfidf", "mean_difference", "pool", "pool + SAE")
+
+
+def sparse_picture(told: dict[str, Any], appearance: dict[str, Look], drawn: list[Picture]) -> Html:
+    """Mean AUC against k, in the setting with all labels; lr as a line."""
+    name = list(told["per_task"])[-1] if told["setting"]["regime"] == "scarcity" else next(iter(told["per_task"]))
+    rows = [row for row in told["rows"] if row["task"] == name and row["k"] is not None]
+    if not rows:
+        return Html("")
+    line = next((row["mean"] for row in told["rows"] if row["task"] == name and row["arm"] == ALWAYS), None)
+
+    def draw(figure: Figure, palette: Palette) -> None:
+        ax = figure.add_subplot()
+        for arm in dict.fromkeys(row["arm"] for row in rows):
+            mine = sorted((row for row in rows if row["arm"] == arm), key=lambda r: r["k"])
+            look = appearance[arm]
+            style = (0, (4, 2)) if look.control else "-"
+            ax.plot([r["k"] for r in mine], [r["mean"] for r in mine], linestyle=style, marker=look.marker, color=palette[look.colour],
+                    markersize=4.5, linewidth=1.4, label=arm)  # fmt: skip
+        if line is not None:
+            ax.axhline(line, color=palette["ink"], linewidth=0.9, linestyle=(0, (1, 2)))
+        ax.set_xscale("log", base=2)
+        ticks = sorted({row["k"] for row in rows})
+        ax.set_xticks(ticks, [str(k) for k in ticks])
+        ax.set_xlabel("k, columns that the probe may use (log scale)")
+        ax.set_ylabel("mean test AUC")
+        ax.grid(axis="y", linewidth=0.6)
+        ax.legend(frameon=False, fontsize=7, ncols=2)
+
+    picture = Picture("auc-against-k", "Mean test AUC of sparse probes against k.", (5.8, 4.0), draw)
+    drawn.append(picture)
+    said = (
+        f"{name}. The same selector and the same k for every kind of column; the dotted line is lr on all coordinates."
+    )
+    return tag("figure", picture.inline(), tag("figcaption", said))
+
+
+def curves(told: dict[str, Any], appearance: dict[str, Look], drawn: list[Picture]) -> Html:
+    """Mean AUC along the regime's parameter, with intervals."""
+    rows = [row for row in told["rows"] if row["point"] is not None]
+    if not rows:
+        return Html("")
+    last = max(row["point"] for row in rows)
+    best = {
+        row["arm"]
+        for row in rows
+        if row["arm"].endswith("best k") and row["kind"] == "sae" and " max" not in row["arm"]
+    }
+    chosen = [row for row in rows if row["arm"] in {*SHOWN, *best}]
+
+    def draw(figure: Figure, palette: Palette) -> None:
+        ax = figure.add_subplot()
+        for arm in dict.fromkeys(row["arm"] for row in chosen):
+            mine = sorted((row for row in chosen if row["arm"] == arm), key=lambda r: r["point"])
+            look = appearance[arm]
+            x, y = [r["point"] for r in mine], [r["mean"] for r in mine]
+            ax.plot(x, y, marker=look.marker, color=palette[look.colour], markersize=3.6, linewidth=1.3, label=arm)
+            spans = [(r["point"], r["lo"], r["hi"]) for r in mine if r["lo"] is not None]
+            if spans:
+                ax.vlines(*zip(*spans, strict=True), colors=palette[look.colour], linewidth=1.8, alpha=0.35)
+        if last > 2:
+            ax.set_xscale("log")
+        ax.set_xlabel(told["setting"]["point_name"] or "")
+        ax.set_ylabel("mean test AUC")
+        ax.grid(axis="y", linewidth=0.6)
+        ax.legend(frameon=False, fontsize=7)
+
+    picture = Picture("auc-along-regime", "Mean test AUC along the regime.", (5.8, 4.0), draw)
+    drawn.append(picture)
+    return tag("figure", picture.inline(), tag("figcaption", "Bars are 95 % intervals over tasks and seeds."))
+
+
+def pool_picture(told: dict[str, Any], first: str, drawn: list[Picture]) -> Html:
+    """Which arms each pool chose, as shares of tasks and seeds."""
+
+    def draw(figure: Figure, palette: Palette) -> None:
+        ax = figure.add_subplot()
+        names = list(dict.fromkeys(p["pool"] for p in told["picked"] if p["task"] == first))
+        arms = list(dict.fromkeys(p["arm"] for p in told["picked"] if p["task"] == first))
+        for y, name in enumerate(names):
+            left = 0.0
+            for pick in sorted(
+                (p for p in told["picked"] if (p["task"], p["pool"]) == (first, name)), key=lambda p: -p["share"]
+            ):
+                colour = palette[f"arm-{arms.index(pick['arm']) % len(ARM_COLOURS)}"]
+                ax.barh(y, pick["share"], left=left, height=0.6, color=colour, alpha=0.6, edgecolor=palette["card"])
+                if pick["share"] > 0.02 + 0.011 * len(pick["arm"]):
+                    ax.text(left + pick["share"] / 2, y, pick["arm"], ha="center", va="center", fontsize=6.5)
+                left += pick["share"]
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.set_xlabel("share of tasks and seeds on which the pool chose the arm")
+
+    picture = Picture("pool", "Which arms the pools chose.", (6.2, 2.6), draw)
+    drawn.append(picture)
+    return tag("figure", picture.inline(), tag("figcaption", "Ties are broken against the SAE."))
