@@ -4,14 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow test-interop check lint types storyworld bench results clean
+.PHONY: help setup demo test test-slow test-interop check lint types storyworld bench bench-peers results clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(READY)  ## create .venv with the locked packages and assay itself
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml setup.py $(wildcard src/assay/kernels/cpp/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -45,6 +45,10 @@ storyworld: $(READY)  ## train the shipped language model again, from nothing
 
 bench: $(READY)  ## time the training step against the dense reference, interleaved
 	$(BIN)/python bench/train_step.py
+
+bench-peers: $(READY)  ## time it against SAELens, dictionary_learning, sparsify and overcomplete, in an environment of their own
+	$(BIN)/python tests/interop/library_environment.py
+	$(BIN)/python bench/against_peers.py --record
 
 results: $(READY)  ## the main job on real models, and every study, as recorded in docs/results (hours)
 	$(BIN)/python bench/real_models.py

@@ -15,7 +15,9 @@ def test_one_step_of_each_network_is_adams_on_its_own_rows() -> None:
     weight = (torch.rand(m, n, generator=rng) < 0.7).float()
     drop = torch.ones(m, n, h)
     drop[:, :, 1] = 0
-    plan = mlp.Plan(torch.tensor([4, 4, 4]), torch.tensor([0.1, 0.01, 0.2]), torch.tensor([0.0, 0.5, 0.1]), torch.zeros(3))
+    plan = mlp.Plan(
+        torch.tensor([4, 4, 4]), torch.tensor([0.1, 0.01, 0.2]), torch.tensor([0.0, 0.5, 0.1]), torch.zeros(3)
+    )
     start = [torch.randn(s, generator=rng) for s in ((m, d, h), (m, 1, h), (m, h, 1), (m, 1, 1))]
     ours = [p.clone() for p in start]
     mlp._step(ours, [(torch.zeros_like(p), torch.zeros_like(p)) for p in ours], x, y, weight, drop, plan, 1)
@@ -39,7 +41,9 @@ def test_networks_learn_an_exclusive_or_and_ignore_rows_they_may_not_see() -> No
     told[300:] = 1 - told[300:]  # wrong labels, which no network is allowed to see
     weight = torch.zeros(2, 600)
     weight[:, :300] = 1
-    plan = mlp.Plan(torch.tensor([32, 16]), torch.tensor([0.02, 0.02]), torch.tensor([0.0, 0.01]), torch.tensor([0.0, 0.1]))
+    plan = mlp.Plan(
+        torch.tensor([32, 16]), torch.tensor([0.02, 0.02]), torch.tensor([0.0, 0.01]), torch.tensor([0.0, 0.1])
+    )
     scores = mlp.fit_scores(x, told, weight, x[300:], plan, 60, rng)
     assert float(auc(scores, y[300:]).min()) > 0.93
 
@@ -60,7 +64,10 @@ def test_the_attention_probe_is_its_equation_and_its_gradients_are_autograds() -
     leaves = [p.clone().requires_grad_() for p in (q, v, b)]
     scores = torch.stack(
         [
-            ((x[pointer[i] : pointer[i + 1]] @ leaves[0]).softmax(0) * (x[pointer[i] : pointer[i + 1]] @ leaves[1])).sum(0) + leaves[2]
+            (
+                (x[pointer[i] : pointer[i + 1]] @ leaves[0]).softmax(0) * (x[pointer[i] : pointer[i + 1]] @ leaves[1])
+            ).sum(0)
+            + leaves[2]
             for i in rows
         ]
     )

@@ -94,7 +94,12 @@ def test_updates_against_float64(build, shape, beta1, monkeypatch) -> None:
     """Rows without a gradient decay as dense Adam's do; unit rows, clipping, and a vector."""
     use(build, monkeypatch)
     _, d, F, d_out = shape
-    exact = {"W_enc": draw(F, d, seed=1).t(), "W_dec": draw(F, d_out, seed=2), "b": draw(F, seed=3), "scalar": draw(seed=4)}
+    exact = {
+        "W_enc": draw(F, d, seed=1).t(),
+        "W_dec": draw(F, d_out, seed=2),
+        "b": draw(F, seed=3),
+        "scalar": draw(seed=4),
+    }
     exact["W_dec"] /= exact["W_dec"].norm(dim=1, keepdim=True)
     runs = []
     for kernel, dtype in ((native, torch.float32), (native, torch.float64), (reference, torch.float64)):

@@ -35,6 +35,21 @@ def data(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     elif name == "rows":  # some rows a thousand times longer, some zero
         x[::7] *= 1000
         x[::10] = 0
+    elif name in ("aligned W", "aligned x"):  # what 8 bits leave over points along the other side: the bound is reached
+        whole = (100 * draw(F + B, D, seed=6).clamp(-1, 1)).round()
+        whole[:, 0] = 127
+        signs = draw(F + B, D, seed=7).sign()
+        if name == "aligned W":
+            one = draw(D, seed=8).sign()
+            x, W = 0.5 * one.repeat(B, 1), (whole[:F] + 0.49 * draw(F, 1, seed=9).sign() * one) / 127
+            W[:, 0] = 1
+        else:
+            agree = torch.rand(F, D, generator=torch.Generator().manual_seed(8)) < torch.linspace(0, 1, F)[:, None]
+            x, W = whole[F:] + 0.49 * signs[0], torch.where(agree, signs[0], signs[:F]) / 8
+            x[:, 0] = 127
+        x[1::2] = -x[::2]  # so that the mean row is 0
+    elif name == "every other":  # the rows that a batch's level is guessed from are not like the others
+        x[1::2] *= 1e-3
     elif name == "spikes":  # one huge number in each row, at another place: 8 bits cannot hold the rest
         x[torch.arange(B), torch.arange(B) % D] = 1e4
     return x, W
@@ -76,7 +91,22 @@ SELECTIONS = {
 
 @every_build
 @pytest.mark.parametrize("most", [60, 10**6])
-@pytest.mark.parametrize("name", ["plain", "outliers", "shifted", "lengths", "copies", "tiny", "rows", "spikes"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        "outliers",
+        "shifted",
+        "lengths",
+        "copies",
+        "tiny",
+        "rows",
+        "spikes",
+        "aligned W",
+        "aligned x",
+        "every other",
+    ],
+)
 def test_the_chosen_set_is_exact(build, name, most, monkeypatch) -> None:
     """With no limit to the candidates no row is computed in full, however useless the screen is."""
     use(build, monkeypatch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -26,7 +24,9 @@ def harvester(tmp_path_factory: pytest.TempPathFactory) -> Harvester:
     d = model.width(SITE)
     made = []
     for arch, options in (("topk", {"d_sae": 70, "k": 5}), ("abstopk", {"d_sae": 70, "k": 5})):
-        one = dictionaries.build(dictionaries.config_class(arch)(d_in=d, **options), rng, torch.randn(99, d, generator=rng))
+        one = dictionaries.build(
+            dictionaries.config_class(arch)(d_in=d, **options), rng, torch.randn(99, d, generator=rng)
+        )
         with torch.no_grad():
             one.b_dec.add_(0.3)
         made.append(Named(arch, one.requires_grad_(False), f"{arch}-hash"))
@@ -61,7 +61,9 @@ def test_vectors_codes_and_tokens_are_those_of_each_text(harvester: Harvester) -
         assert torch.allclose(x_all[pointer[i] : pointer[i + 1]].float(), x, atol=2e-2)
         for named in harvester.dictionaries:
             f = named.dictionary.encode(x)
-            rows = {pool: torch.from_numpy(codes.by_row[i].toarray())[0] for pool, codes in found.codes[named.name].items()}
+            rows = {
+                pool: torch.from_numpy(codes.by_row[i].toarray())[0] for pool, codes in found.codes[named.name].items()
+            }
             assert torch.allclose(rows["mean"], f.mean(0), atol=1e-4)
             assert torch.allclose(rows["last"], f[-1], atol=1e-4)
             largest = f.gather(0, f.abs().argmax(0, keepdim=True))[0]
@@ -93,14 +95,18 @@ def test_the_cache_serves_the_same_texts_and_no_others(harvester: Harvester, mon
 def test_pooled_codes_do_not_depend_on_how_texts_are_batched() -> None:
     rng = np.random.default_rng(0)
     d = 6
-    made = dictionaries.build(dictionaries.config_class("topk")(d_in=d, d_sae=20, k=3), torch.Generator().manual_seed(0), torch.randn(50, d))
+    made = dictionaries.build(
+        dictionaries.config_class("topk")(d_in=d, d_sae=20, k=3), torch.Generator().manual_seed(0), torch.randn(50, d)
+    )
     made.requires_grad_(False)
     x = torch.from_numpy(rng.normal(size=(9, d))).float()
     count = torch.tensor([4, 1, 4])
     which = torch.repeat_interleave(torch.arange(3), count)
     whole = pool_codes(made, x, which, count, torch.tensor([7, 3, 5]))
     parts = [
-        pool_codes(made, x[which == i], torch.zeros(int(count[i]), dtype=torch.int64), count[i : i + 1], torch.tensor([row]))
+        pool_codes(
+            made, x[which == i], torch.zeros(int(count[i]), dtype=torch.int64), count[i : i + 1], torch.tensor([row])
+        )
         for i, row in enumerate((7, 3, 5))
     ]
     joined = [torch.cat([part[n] for part in parts]) for n in range(5)]

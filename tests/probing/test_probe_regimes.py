@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from made_up_material import made_material, made_task
 
+from assay.core.errors import BadInput, BadOption
 from assay.probing import audit, regimes
 from assay.probing.regimes import FLIPS, REGIMES, SHARES, SIZES
+from assay.probing.transforms import transformed
 
 TASK = made_task(1500)
 
@@ -53,6 +55,29 @@ def test_shift_is_judged_on_the_shifted_texts_alone() -> None:
     (job,) = regimes.shift(replace(TASK, shift=shifted), 0, 3)
     assert job.test.tolist() == list(range(len(TASK), len(TASK) + 50)) and job.train.max() < len(TASK)
     assert regimes.shift(TASK, 0, 3) == []
+    known = replace(shifted, texts=(TASK.texts[7], *shifted.texts[1:]))  # one shifted text is a plain one
+    (job,) = regimes.shift(replace(TASK, shift=known), 0, 3)
+    assert job.test.tolist() == list(range(len(TASK) + 1, len(TASK) + 50))
+
+
+def test_a_transform_judges_changed_forms_of_rows_that_were_not_trained_on() -> None:
+    task = transformed(TASK, "capitals")
+    (job,) = regimes.shift(task, 0, 3)
+    (plain,) = regimes.standard(task, 0, 3)
+    assert (
+        task.shift is not None
+        and np.array_equal(job.test - len(task), plain.test)
+        and np.array_equal(job.train, plain.train)
+    )
+    both = [*task.texts, *task.shift.texts]
+    assert [both[i] for i in job.test] == [task.texts[i].upper() for i in plain.test]
+    some = task.subset(np.array([5, 2]))
+    assert some.shift is not None and some.shift.texts == (task.texts[5].upper(), task.texts[2].upper())
+    assert transformed(TASK, lambda text: text[::-1]).shift.texts[0] == TASK.texts[0][::-1]
+    with pytest.raises(BadOption, match="capitals"):
+        transformed(TASK, "capital")
+    with pytest.raises(BadInput, match="empty"):
+        transformed(TASK, lambda text: "")
 
 
 @pytest.mark.parametrize("name", sorted(REGIMES))
@@ -64,12 +89,12 @@ def test_seeds_are_other_splits_and_one_seed_is_one_split(name: str) -> None:
 
 
 def test_planted_flips_are_found_by_what_knows_the_label_and_not_by_what_does_not() -> None:
-    task = made_task(500)
+    task = made_task(300)
     material = made_material(task, signal=1.5)
-    found = audit.audit(material, task, {"sae": material.harvested.codes["sae"]["mean"]}, [0, 1])
+    found = audit.audit(material, task, {"sae": material.harvested.codes["sae"]["mean"]}, [0])
     means = {name: np.mean(values) for name, values in found.detection["test"].items()}
     assert means["lr"] > 0.85 and means["sae k=1"] > 0.8
-    assert abs(means["tfidf"] - 0.5) < 0.12  # the texts are noise
+    assert abs(means["tfidf"] - 0.5) < 0.2  # the texts are noise
     for row in found.rows:
         assert row["ranks"][row["first"].split(", ")[0]] == min(row["ranks"].values())
         assert task.texts.index(row["text"]) >= 0

@@ -80,6 +80,14 @@ def test_every_arm_stands_in_the_report_with_its_cost_and_an_honesty_line(place:
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+def test_the_page_is_rebuilt_from_what_was_saved(place: Path, told: dict[str, Any]) -> None:
+    page = place / "standard" / "report.html"
+    before = page.read_text()
+    page.unlink()
+    assert main(["report", str(place / "standard")]) == 0
+    assert page.read_text() == before
+
+
 def test_what_the_model_knows_is_found(told: dict[str, Any]) -> None:
     held = told["per_task"]["tasks"]
     assert held["tense"]["lr"] > 0.8 and held["tense"]["topk best k"] > 0.6

@@ -56,6 +56,7 @@ def main(argv: list[str]) -> int:
     from assay.cli.opening import entries, set_threads
     from assay.probing import presets, tables
     from assay.probing.run import Run
+    from assay.probing.transforms import transformed
 
     set_threads(flags.threads)
     options = ProbeConfig(**subset(flags, ProbeConfig))
@@ -63,6 +64,8 @@ def main(argv: list[str]) -> int:
     name, tasks = presets.chosen(options.tasks, place, columns)
     if flags.test is not None:
         tasks = tables.with_test(tasks, flags.test, columns, allow_shared=flags.allow_shared)
+    if options.transform is not None:
+        tasks = [transformed(task, options.transform) for task in tasks]
     out = result_folder(flags.out, "probe")
     cache = flags.cache or out.with_name("probe-activations")
     run = Run(options, tasks, entries(flags.dict), out, cache, name, flags.quiet)

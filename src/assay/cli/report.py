@@ -33,7 +33,12 @@ def main(argv: list[str]) -> int:
     if not flags.folders:
         raise BadOption("No folder was given; name one or more results, such as assay report runs/evaluate-1.")
     from assay import report
+    from assay.report import probing
 
+    if len(flags.folders) == 1 and probing.is_one(flags.folders[0]):
+        page = probing.build(flags.folders[0] / probing.RESULTS, flags.out or flags.folders[0])
+        print(json.dumps({"report": str(page)}) if flags.json else f"Report: {page}")
+        return 0
     page = report.build(list(flags.folders), flags.out or flags.folders[0] / "report.html", title=flags.title)
     print(json.dumps({"report": str(page)}) if flags.json else f"Report: {page}")
     return 0

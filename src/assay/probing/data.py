@@ -6,7 +6,7 @@ Duplicates go by the exact text, before anything is split; a text that carries b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ class Counts:
 class Task:
     """texts, and labels [n] of 0 and 1; `positive` is the label that 1 stands for.
 
-    `test`: texts of their own to be judged on (a shift, or a user's own split) instead of a split by hash.
+    `shift`: texts of their own to be judged on (a shift, or a user's own split). `paired`: shift row i is row i in a changed form, and is
+    judged only where row i is not trained on.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Task:
     counts: Counts = field(default_factory=Counts)
     flags: tuple[str, ...] = ()
     shift: Task | None = None
+    paired: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -64,9 +66,9 @@ class Task:
         return float(self.labels.mean())
 
     def subset(self, rows: NDArray[np.int64]) -> Task:
-        from dataclasses import replace
-
-        return replace(self, texts=tuple(self.texts[i] for i in rows), labels=self.labels[rows])
+        """These rows alone, and with them their changed forms."""
+        shift = self.shift.subset(rows) if self.paired and self.shift is not None else self.shift
+        return replace(self, texts=tuple(self.texts[i] for i in rows), labels=self.labels[rows], shift=shift)
 
 
 def make_task(
@@ -83,6 +85,7 @@ def make_task(
     `positive` names class 1. Without it, two numbers or a pair of POSITIVE_OF decide; another pair of strings is refused, since
     AUC does not mind but directions and ratios do. `one_against_rest`: all labels but `positive` are class 0.
     """
+    texts = [_mended(text) for text in texts]
     words = [_word(target, name, row) for row, target in enumerate(targets)]
     kept, labels, counts = _distinct(texts, words)
     if not kept:
@@ -93,6 +96,15 @@ def make_task(
         only = labels[0]
         raise BadInput(f'Task {name} has one class only ("{only}", {len(y)} texts); a probe needs texts of two.')
     return Task(name, tuple(kept), y, one, zero, source, counts)
+
+
+def _mended(text: str) -> str:
+    """Without lone surrogates, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _word(target: Any, name: str, row: int) -> str:

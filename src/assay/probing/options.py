@@ -26,6 +26,8 @@ class ProbeConfig:
     """quick, core, all, shift, storyworld, names of tasks, or a .jsonl, .csv or .parquet file or a folder of them."""
     regime: str = "standard"
     """standard, scarcity, imbalance, noise or shift."""
+    transform: str | None = None
+    """For the regime shift: judge each text in a changed form (capitals, lower, role-play, ignore, count-words, spaced, suffix)."""
     pool: Literal["auto", "mean", "last", "max"] = "auto"
     """How the tokens of a text become one vector; auto: last for a causal model, mean for an encoder."""
     context: int | None = 128
@@ -69,6 +71,8 @@ class ProbeConfig:
         require(len(self.k) > 0 and all(k > 0 for k in self.k), "k", self.k, "one positive number or more")
         if self.regime not in regimes.NAMES:
             raise BadOption(f'--regime is "{self.regime}".{nearest(self.regime, regimes.NAMES)}')
+        if self.transform is not None and self.regime != "shift":
+            raise BadOption(f"--transform goes with --regime shift, not {self.regime}.")
         for name in self.arms:
             arm(name)
         for name in self.comparators:

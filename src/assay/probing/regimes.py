@@ -73,7 +73,10 @@ def shift(task: Task, seed: int, n_folds: int) -> list[Job]:
     if task.shift is None:
         return []
     base = standard(task, seed, n_folds)[0]
-    return [replace(base, test=np.arange(len(task), len(task) + len(task.shift)))]
+    known = set(task.texts)
+    fresh = np.array([i for i, text in enumerate(task.shift.texts) if text not in known], dtype=np.int64)
+    shifted = base.test if task.paired else fresh  # a shifted text that is also a plain one would be a leak
+    return [replace(base, test=len(task) + shifted)]
 
 
 def _job(base: Job, train: Ints, task: Task, n_folds: int, point: float) -> Job:

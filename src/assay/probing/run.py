@@ -235,7 +235,10 @@ class Run:
         readings = flags.readings(task)
         task = self.limited(task)
         shifted = task.shift if options.regime == "shift" else None
-        texts = [*task.texts, *(shifted.texts if shifted else ())]
+        texts = [
+            *task.texts,
+            *(shifted.texts if shifted else ()),
+        ]  # harvested together: a job's test rows come after the task's own
         labels = np.concatenate([task.labels, shifted.labels]) if shifted else task.labels
         self.bench  # noqa: B018  (fitted before the first task is read)
         read, spent = self.harvester.n_tokens_read, dict(self.harvester.spent)

@@ -121,7 +121,8 @@ def looks(arms: list[str], roles: dict[str, str]) -> dict[str, Look]:
             found[arm] = Look("control", CONTROL_MARKERS[controls % len(CONTROL_MARKERS)], True)
             controls += 1
         else:
-            found[arm] = Look(f"arm-{learned % len(ARM_COLOURS)}", ARM_MARKERS[learned % len(ARM_MARKERS)], False)
+            lap, i = divmod(learned, len(ARM_COLOURS))  # a colour that comes again comes with another marker
+            found[arm] = Look(f"arm-{i}", ARM_MARKERS[(i + 3 * lap) % len(ARM_MARKERS)], False)
             learned += 1
     return found
 

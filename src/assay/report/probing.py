@@ -13,7 +13,7 @@ from assay.report.markup import Html, escape, join, listing, paragraph, table, t
 from assay.report.probing_pictures import ALWAYS, curves, pool_picture, sparse_picture
 from assay.report.style import sheet
 
-FILE = "probing.json"
+FILE, RESULTS = "probing.json", "results"
 KINDS = ("sae", "reconstruction", "dense", "rival", "pool", "floor")
 TITLES = {
     "sae": "SAE latents", "reconstruction": "probe on the reconstruction", "dense": "dense and text probes", "rival": "sparse rivals",
@@ -27,6 +27,11 @@ def load(folder: Path) -> tuple[dict[str, Any], Results]:
     if not isinstance(told, dict) or not {"setting", "rows", "per_task", "permuted", "sentences"} <= told.keys():
         raise Corrupt(f"{folder / FILE} lacks a part of a probing run; it was altered.")
     return told, Results.load(folder)
+
+
+def is_one(folder: Path) -> bool:
+    """Whether a folder is the --out of a probing run."""
+    return (folder / RESULTS / FILE).is_file()
 
 
 def build(folder: Path, out: Path) -> Path:

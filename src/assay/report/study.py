@@ -24,6 +24,8 @@ NEEDED = ("study", "question", "published", "source", "word", "sentence", "panel
 PILLS = {"reproduced": "beats", "not reproduced": "loses", "cannot be told here": "none"}
 N_BINS = 40
 FILLED = 4  # histograms in one picture that are filled; more are outlines
+BESIDE = 8  # series in one picture above which their names stand beside it
+WIDER = (WIDE[0] + 1.6, WIDE[1] + 0.5)
 TAIL = 0.005  # of a histogram's values on either side that are gathered in its outermost bins
 
 
@@ -75,7 +77,7 @@ def picture_of(panel: dict[str, Any], name: str, appearance: dict[str, Look]) ->
         _axes(ax, panel, palette)
 
     shown = "; ".join(_said(panel["kind"], s) for s in series)
-    return Picture(name, f"{panel['title']}: {shown}.", WIDE, draw)
+    return Picture(name, f"{panel['title']}: {shown}.", WIDER if len(series) > BESIDE else WIDE, draw)
 
 
 def _said(kind: str, series: dict[str, Any]) -> str:
@@ -149,7 +151,9 @@ def _axes(ax: Axes, panel: dict[str, Any], palette: Palette) -> None:
         if not panel["y_log"]:
             ax.yaxis.set_major_locator(MaxNLocator(6))
         ax.grid(axis="y", linewidth=0.6)
-        if panel["series"]:
+        if len(panel["series"]) > BESIDE:
+            ax.figure.legend(frameon=False, fontsize=7.5, loc="outside right upper")  # type: ignore[union-attr]
+        elif panel["series"]:
             ax.legend(frameon=False, fontsize=7.5, ncols=2 if len(panel["series"]) > 5 else 1)
     ax.set_axisbelow(True)
     ax.set_xlabel(panel["x"])

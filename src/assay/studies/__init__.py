@@ -20,7 +20,17 @@ from assay.core.errors import NotFound, nearest
 from assay.studies.bench import Bench
 from assay.studies.finding import Finding
 
-NOT_STUDIES = {"bench", "by_seed", "finding", "known_features", "known_panels", "known_probes", "options", "recipes", "resampled"}
+NOT_STUDIES = {
+    "bench",
+    "by_seed",
+    "finding",
+    "known_features",
+    "known_panels",
+    "known_probes",
+    "options",
+    "recipes",
+    "resampled",
+}
 
 __all__ = ["Bench", "Finding", "about", "names", "run", "study"]
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from assay import activations, evaluation, models, training
+from assay import activations, evaluation, interop, models, training
 from assay.core import artefact
 from assay.core.config import to_json
 from assay.core.errors import BadInput, BadOption
@@ -129,6 +129,22 @@ class Bench:
             quiet=self.quiet,
         )
         return [Entry(m.arm, m.role, d, seed=m.seed) for m, d in zip(made, trained, strict=True)]
+
+    def own(self) -> list[Entry]:
+        """The dictionaries of `--dict`, each an arm that is named after its place. Raises BadInput where one is of another width."""
+        found: list[Entry] = []
+        for name in getattr(self.options, "dict", ()):
+            dictionary = interop.open(name)
+            if (dictionary.d_in, dictionary.d_out) != (self.width, self.width):
+                raise BadInput(
+                    f"--dict {name} takes {dictionary.d_in} numbers and gives {dictionary.d_out}, but {self.opened.site} of this model "
+                    f"has {self.width}; give a dictionary of that site."
+                )
+            arm = f"{dictionary.label} of {name.rstrip('/').rsplit('/', 1)[-1]}"
+            found.append(
+                Entry(arm, "method", dictionary, seed=int(dictionary.provenance.get("train", {}).get("seed", 0)))
+            )
+        return found
 
     # ---- measuring -------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from assay.evaluation import Entry, Evaluation
 from assay.studies.bench import RESULTS, Bench, still_moving
 from assay.studies.by_seed import add_by_seed, frequencies
 from assay.studies.finding import Claim, Finding, Panel, Part, claim_of, curve, pooled, seeds_of, won
-from assay.studies.options import Sparsities
+from assay.studies.options import WithOwn
 from assay.studies.recipes import BASELINE as L1
 from assay.studies.recipes import CONTROLS, Recipe, autoencoders, chosen, plans, role_of, values_of
 
@@ -33,7 +33,7 @@ SETTLED = 0.02  # as far as FVU of a run may move over its last fifth
 
 
 @config
-class Options(Sparsities):
+class Options(WithOwn):
     """Options of the study."""
 
     archs: tuple[str, ...] = ("gated", "topk", "batchtopk", "matryoshka")
@@ -70,11 +70,15 @@ def run(bench: Bench, options: Options) -> Finding:
         Recipe(METHOD, "method", BASELINE, values | {"penalty": "frequency", "omega0": options.omega0}),
         *(Recipe(a, role_of(a), a, values_of(a, options)) for a in CONTROLS),
     ]
-    entries = bench.train(plans(recipes, bench.width, options))
+    own = bench.own()
+    entries = [*bench.train(plans(recipes, bench.width, options)), *own]
     results = bench.measure(entries, more=lambda found: add(found, options, entries))
     moving = still_moving(entries, METHOD, "fvu", SETTLED)
     return Finding(
-        results, [RESULTS], claim_about(results, options.worse, moving), panels(results, [*archs, METHOD], options)
+        results,
+        [RESULTS],
+        claim_about(results, options.worse, moving),
+        panels(results, [*archs, METHOD, *(e.arm for e in own)], options),
     )
 
 

@@ -97,3 +97,11 @@ class Sparsities(Options):
             values = getattr(self, name)
             require(len(values) > 0 and all(v > 0 for v in values), name, values, "one positive number or more")
         require(self.init_l0 > 0, "init_l0", self.init_l0, "positive")
+
+
+@config
+class WithOwn(Sparsities):
+    """Options of the studies in which dictionaries of the user's own can take part."""
+
+    dict: tuple[str, ...] = ()
+    """Dictionaries of yours to stand beside those of the study, of any format: folder, file, hf://org/repo/path, a release's name."""

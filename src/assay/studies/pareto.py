@@ -16,7 +16,7 @@ from assay.core.config import config, require
 from assay.core.outcome import Results
 from assay.studies.bench import RESULTS, Bench, still_moving
 from assay.studies.finding import Claim, Finding, claim_of, seeds_of, won
-from assay.studies.options import Sparsities
+from assay.studies.options import WithOwn
 from assay.studies.recipes import BASELINE, CONTROLS, autoencoders, chosen, plans, standard
 
 QUESTION = "Which architecture keeps most of the activations, and of the model's loss, at how many active latents?"
@@ -30,7 +30,7 @@ FIDELITY = ("fvu", "loss_recovered_zero")
 
 
 @config
-class Options(Sparsities):
+class Options(WithOwn):
     """Options of the study."""
 
     wider: float = 1.5
@@ -48,7 +48,8 @@ def run(bench: Bench, options: Options) -> Finding:
         next(r for r in arms if r.arch == BASELINE), arm=f"{BASELINE}-{options.wider:g}x", width=options.wider
     )
     made = plans([*arms, wide], bench.width, options)
-    entries = bench.train(made)
+    own = bench.own()
+    entries = [*bench.train(made), *own]
     results = bench.measure(entries)
     moving = still_moving(entries, METHOD, "fvu", SETTLED)
     return Finding(results, [RESULTS], claim_about(results, METHOD, moving))

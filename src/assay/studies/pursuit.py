@@ -32,7 +32,7 @@ from assay.metrics.pursuit import gradient_pursuit, pursue
 from assay.metrics.ratio import Mean
 from assay.studies.bench import RESULTS, Bench
 from assay.studies.finding import Claim, Finding, Panel, Part, Series, claim_of, curve, pooled, seeds_of, won
-from assay.studies.options import Sparsities
+from assay.studies.options import WithOwn
 from assay.studies.recipes import BASELINE, CONTROLS, Recipe, plans, role_of, values_of
 from assay.studies.resampled import Estimate, Resampled, interpolated
 
@@ -46,7 +46,7 @@ CHOICE = "decoders.json"
 
 
 @config
-class Options(Sparsities):
+class Options(WithOwn):
     """Options of the study."""
 
     archs: tuple[str, ...] = (METHOD,)
@@ -84,8 +84,9 @@ def run(bench: Bench, options: Options) -> Finding:
         Recipe(a, "control" if role_of(a) == "control" else "method", a, values_of(a, options))
         for a in [*archs, *CONTROLS]
     ]
-    entries = bench.train(plans(recipes, bench.width, options))
-    decoders = [entry for entry in entries if entry.arm in archs]
+    own = bench.own()
+    entries = [*bench.train(plans(recipes, bench.width, options)), *own]
+    decoders = [entry for entry in entries if entry.arm in archs or entry in own]
     ks = sorted(set(options.k))
     wider = sorted({max(1, ks[0] // 2), *ks, 2 * ks[-1]})  # of the baseline, so that it spans the others
     tried = validation_fvu(bench, decoders, wider)
@@ -96,7 +97,7 @@ def run(bench: Bench, options: Options) -> Finding:
 
 
 def name_of(entry: Entry) -> str:
-    return Path(entry.dictionary.path).name
+    return f"{entry.arm} {Path(entry.dictionary.path).name}"
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from assay.evaluation.readings import TEST
 from assay.metrics.shrinkage import first_version, latent_bias_sums
 from assay.studies.bench import RESULTS, Bench, still_moving
 from assay.studies.finding import Claim, Finding, Panel, Part, Series, Table, claim_of, curve, pooled
-from assay.studies.options import Sparsities
+from assay.studies.options import WithOwn
 from assay.studies.recipes import BASELINE, CONTROLS, autoencoders, chosen, plans, standard
 
 QUESTION = "Are reconstructions too short, at which sparsity, in which architecture, and by which latents?"
@@ -37,7 +37,7 @@ LATENT, WRONG = "gamma_latent", "gamma_first_version"
 
 
 @config
-class Options(Sparsities):
+class Options(WithOwn):
     """Options of the study."""
 
     near: float = 0.05
@@ -53,7 +53,8 @@ class Options(Sparsities):
 
 def run(bench: Bench, options: Options) -> Finding:
     archs = chosen(options, autoencoders(slow=False))
-    entries = bench.train(plans(standard(options, archs), bench.width, options))
+    own = bench.own()
+    entries = [*bench.train(plans(standard(options, archs), bench.width, options)), *own]
 
     def more(found: Evaluation) -> None:
         measure_latents(bench, options, entries, found)

@@ -7,7 +7,6 @@ depend on the step alone.
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -21,18 +20,15 @@ from torch import Tensor
 
 from assay import kernels
 from assay.activations import Stream
-from assay.core import artefact, distribution, provenance
-from assay.core.errors import AssayError, BadInput, BadOption, NotFound
+from assay.core import artefact, distribution
+from assay.core.errors import BadInput, BadOption
 from assay.core.progress import Bar, progress
-from assay.dictionaries import GRADIENT, Dictionary, class_of, load, save
-from assay.training import checkpoint
+from assay.dictionaries import GRADIENT, Dictionary, class_of, load
+from assay.training import checkpoint, run_folder
 from assay.training.maker import SAMPLE, Maker, upfront_cost
 from assay.training.member import Member
 from assay.training.plan import Plan
 from assay.training.workers import workers
-
-RUN = "run.json"
-LOG = "log.jsonl"
 
 
 class Interrupted(Exception):
@@ -81,7 +77,7 @@ def sweep(
         "stream": stream.describe(),
     }
     if distribution.leading():
-        _open_folder(out, asked, resume)
+        run_folder.open_folder(out, asked, resume)
     distribution.wait()
     if resume and all((out / plan.name / artefact.CHECKSUMS).exists() for plan in plans):  # written last: all is done
         if distribution.leading():
@@ -93,8 +89,8 @@ def sweep(
     members = [maker.member(plan) for plan in gradient]
     finished = [plan for plan in plans if class_of(plan.arch).learned_by != GRADIENT]
     if distribution.leading() and not resume:  # from here on there is something to resume
-        artefact.write_json(out / RUN, asked)
-    start = _restore(out, members) if resume else 0
+        artefact.write_json(out / run_folder.RUN, asked)
+    start = run_folder.restore(out, members) if resume else 0
     if members:
         _train(members, stream, out, maker, start, quiet, on_tick)
     golden = maker.raw(stream.sample(256, "golden"))[0]
@@ -112,11 +108,15 @@ def sweep(
         made = member.dictionary.to("cpu")
         cost = upfront_cost(made, member.seconds, member.flops, first.n_steps * first.batch_size, plan.options.device)
         if distribution.leading():
-            _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
+            run_folder.finish(
+                made, plan, out, golden, documents, {**shared, "cost": run_folder.including(harvest, cost)}
+            )
     for plan in finished:
         made, cost = maker.fitted(plan)  # in every process: a live model is read by all together
         if distribution.leading():
-            _finish(made, plan, out, golden, documents, {**shared, "cost": _including(harvest, cost)})
+            run_folder.finish(
+                made, plan, out, golden, documents, {**shared, "cost": run_folder.including(harvest, cost)}
+            )
     if distribution.leading():
         checkpoint.remove(out)
     distribution.wait()
@@ -163,55 +163,6 @@ def _check(plans: list[Plan]) -> None:
                 raise BadOption(f"The dictionaries of one run share one stream, so {name} cannot differ between them.")
 
 
-def _open_folder(out: Path, asked: dict[str, Any], resume: bool) -> None:
-    if resume:
-        if not (out / RUN).exists():
-            raise NotFound(f"{out} holds no run to resume; leave --resume out to start one.")
-        older = {"kernels": ["torch"] * len(asked["kernels"]), "processes": 1}  # of runs from before there was a choice
-        before = {**older, **artefact.read_json(out / RUN)}
-        for name, value in json.loads(json.dumps(asked)).items():
-            if before.get(name) != value:
-                what, was, now = _difference(name, before.get(name), value)
-                raise BadOption(
-                    f"{out} was started with {what} = {was}, now it is {now}; resume with what it was started with."
-                )
-        return
-    artefact.refuse_existing(out, resumable=True)
-
-
-def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
-    """The first place where two JSON values differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *now]:
-            if before.get(key) != now.get(key):
-                return _difference(f"{name}.{key}" if name else key, before.get(key), now.get(key))
-    return name, before, now
-
-
-def _restore(out: Path, members: list[Member]) -> int:
-    if not distribution.leading():
-        distribution.wait()  # the leading process mends what a kill left, then the others read
-    found = checkpoint.read(out)
-    step, states = found or (0, {})
-    for member in members:
-        if found is not None:
-            member.restore(*states[member.name])
-        log = out / member.name / LOG
-        if log.exists():  # lines after the checkpoint are written again
-            lines = log.read_text().splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-            if distribution.leading():
-                artefact.atomic_write(log, "".join(line + "\n" for line in kept).encode())
-    if distribution.leading():
-        distribution.wait()
-    return step
-
-
-def _including(shared: dict[str, Any] | None, cost: dict[str, Any]) -> dict[str, Any]:
-    """The cost of a dictionary with that of the harvest that it shares with others."""
-    return cost if shared is None else {**cost, "includes": [shared["id"]]}
-
-
 def _train(
     members: list[Member],
     stream: Stream,
@@ -240,7 +191,7 @@ def _train(
                 for member in members:
                     line = member.report(t)
                     if distribution.leading():
-                        _append(out / member.name / LOG, line)
+                        run_folder.append(out / member.name / run_folder.LOG, line)
                     if on_tick is not None:
                         on_tick(member.name, line, bar)
             stopping = distribution.agreed(stopped.is_set())
@@ -276,13 +227,6 @@ def _one_step(member: Member, t: int, stream: Stream, xy: tuple[Tensor, Tensor])
         ) from None
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
-    with artefact.storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
 @contextmanager
 def _stoppable() -> Generator[threading.Event]:
     """An event that Ctrl-C or a polite kill sets, so that the run stops between two steps."""
@@ -296,23 +240,3 @@ def _stoppable() -> Generator[threading.Event]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
-
-
-def _finish(
-    dictionary: Dictionary, plan: Plan, out: Path, golden: Tensor, documents: list[str], facts: dict[str, Any]
-) -> None:
-    described = plan.describe()
-    folder = out / plan.name
-    folder.mkdir(parents=True, exist_ok=True)
-    convention = plan.options.scale if dictionary.learned_by == GRADIENT else "none"
-    try:
-        save(
-            dictionary,
-            folder,
-            golden=golden,
-            provenance=provenance.collect(**facts, train=described["train"], init=described["init"]),
-            convention=convention,
-            documents=documents,
-        )
-    except AssayError as error:
-        raise type(error)(f"{error} The trained state is kept in {out}; run again with --resume.") from None

@@ -17,7 +17,9 @@ ABOUT = "one hidden layer on the leading principal components, tuned over random
 ROLE, ACCESS, SLOW = "baseline", "activations", True
 DRAWS, EPOCHS = 6, 20
 WIDTHS = (16, 32)
-COMPONENTS = 128  # leading principal components of the training rows that it reads: a third of the cost on a small encoder
+COMPONENTS = (
+    128  # leading principal components of the training rows that it reads: a third of the cost on a small encoder
+)
 
 
 def candidates(seed: int) -> list[dict[str, Any]]:
