@@ -264,7 +264,9 @@ def openai(activation: str) -> Example:
 
         return row_by_row(x, "layer_norm", plain)
 
-    return Example("openai_sae", activation.lower(), activation.lower(), write, answer if activation == "ReLU" else layer_normed)
+    return Example(
+        "openai_sae", activation.lower(), activation.lower(), write, answer if activation == "ReLU" else layer_normed
+    )
 
 
 # ---- OpenMOSS and Llama Scope ---------------------------------------------------------------------------------------
@@ -414,7 +416,20 @@ TRACED = [
     traced("topk", "topk", topk_codes, topk=True),
 ]
 
-EXAMPLES = [*SAELENS, *GEMMA, *GEMMA2, *dl_examples(), *SPARSIFY, *HYPOTHESAES, openai("ReLU"), openai("TopK"), *OPENMOSS, *TRACED, *LAYERED, *BARE]
+EXAMPLES = [
+    *SAELENS,
+    *GEMMA,
+    *GEMMA2,
+    *dl_examples(),
+    *SPARSIFY,
+    *HYPOTHESAES,
+    openai("ReLU"),
+    openai("TopK"),
+    *OPENMOSS,
+    *TRACED,
+    *LAYERED,
+    *BARE,
+]
 
 
 def written(example: Example, base: Path) -> Path:

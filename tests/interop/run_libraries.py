@@ -56,7 +56,12 @@ def saelens_make(folder: Path) -> dict[str, Any]:
             )
     for name in ("topk", "abstopk"):
         variants.append((f"{name}-normed", name, {"k": K, "rescale_acts_by_decoder_norm": True}))
-    for name, how in (("standard", "layer_norm"), ("topk", "layer_norm"), ("gated", "constant_norm_rescale"), ("jumprelu", "layer_norm")):
+    for name, how in (
+        ("standard", "layer_norm"),
+        ("topk", "layer_norm"),
+        ("gated", "constant_norm_rescale"),
+        ("jumprelu", "layer_norm"),
+    ):
         variants.append((f"{name}-{how}", name, {**plain[name], "normalize_activations": how}))
     for name in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder"):
         variants.append((name, name, {"d_out": OUT, "apply_b_dec_to_input": False}))

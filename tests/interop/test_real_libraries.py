@@ -31,7 +31,9 @@ LEAST = {
     "circuit_tracer_clt": 2,
     "overcomplete": 9,
 }  # dictionaries that the library makes
-UNIT_ROWS = {("dictionary_learning", name) for name in ("relu", "relu-without-b_dec", "panneal")}  # AutoEncoder: f * ||W_dec_i||
+UNIT_ROWS = {
+    ("dictionary_learning", name) for name in ("relu", "relu-without-b_dec", "panneal")
+}  # AutoEncoder: f * ||W_dec_i||
 
 
 def theirs(what: str, format: str, folder: Path) -> None:

@@ -80,7 +80,10 @@ def test_what_a_foreign_file_says_and_ours_cannot_hold_is_refused(tmp_path: Path
             interop.open(folder)
     folder = written(next(e for e in EXAMPLES if e.format == "openai_sae"), tmp_path / "openai")
     content = torch.load(folder / "autoencoder.pt", weights_only=True)
-    torch.save({**content, "activation": "TopK", "activation_state_dict": {"k": 4, "postact_fn": "Identity"}}, folder / "autoencoder.pt")
+    torch.save(
+        {**content, "activation": "TopK", "activation_state_dict": {"k": 4, "postact_fn": "Identity"}},
+        folder / "autoencoder.pt",
+    )
     with pytest.raises(BadInput, match="TopK with a relu after it"):
         interop.open(folder)
     groupmax = next(e for e in EXAMPLES if str(e) == "sparsify-sae")
@@ -95,7 +98,8 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="does not exist"):
         interop.open(tmp_path / "nowhere")
     with pytest.raises(
-        NotFound, match="holds no dictionary that is known; formats are assay, circuit_tracer, circuit_tracer_clt, dictionary_learning"
+        NotFound,
+        match="holds no dictionary that is known; formats are assay, circuit_tracer, circuit_tracer_clt, dictionary_learning",
     ):
         interop.open(tmp_path)
     (tmp_path / "run.json").write_text("{}")

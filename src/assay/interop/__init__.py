@@ -39,7 +39,23 @@ WIRED = {
     "perlayer": "a set of transcoders, one a layer",
     "crosslayer": "a cross-layer transcoder",
 }
-NOT_FORMATS = {"folding", "foreign_files", "golden", "hub", "layers", "ours", "ours_layers", "parts", "places", "pushing", "releases", "site_names", "starting", "told", "torch_files"}
+NOT_FORMATS = {
+    "folding",
+    "foreign_files",
+    "golden",
+    "hub",
+    "layers",
+    "ours",
+    "ours_layers",
+    "parts",
+    "places",
+    "pushing",
+    "releases",
+    "site_names",
+    "starting",
+    "told",
+    "torch_files",
+}
 
 
 class Format(Protocol):
@@ -93,7 +109,9 @@ def read(path: str | Path, name: str | None = None, told: Told | None = None) ->
     place = located(path).path
     name = name or detect(place)
     if told and (name == OWN or not getattr(format_of(name), "ASKS", False)):
-        raise BadOption(f"{path} is a {name} dictionary, which says its rule itself; leave --rule, --k and --threshold out.")
+        raise BadOption(
+            f"{path} is a {name} dictionary, which says its rule itself; leave --rule, --k and --threshold out."
+        )
     if name == OWN:
         return from_dictionary(load(place))
     reader: Any = format_of(name).read
@@ -304,7 +322,10 @@ def convert(
     name = detect(source)
     before = read(source, name, told)
     x = artefact.read_tensors(source / GOLDEN)["x"] if name == OWN else inputs(before)
-    provenance = {**found.beside(before.facts), "converted": {"from": name, "to": to, "source": source.name, "command": command}}
+    provenance = {
+        **found.beside(before.facts),
+        "converted": {"from": name, "to": to, "source": source.name, "command": command},
+    }
     with artefact.new_folder(place) if to == OWN else _foreign_folder(place) as folder:
         if to == OWN:
             made = load(source) if name == OWN else to_dictionary(before)

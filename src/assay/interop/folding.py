@@ -156,7 +156,9 @@ def constant_norm(parts: Parts) -> Parts:
     """
     grows = parts.rule in ("relu", "topk", "abstopk") and not bool(parts.b_dec.any() or parts.vectors["b_enc"].any())
     if parts.rows != "constant_norm" or not grows:
-        raise BadInput(f"It normalises each row ({parts.rows}), which its weights cannot say; only where all biases are 0 could they.")
+        raise BadInput(
+            f"It normalises each row ({parts.rows}), which its weights cannot say; only where all biases are 0 could they."
+        )
     return replace(parts, rows="as_is")
 
 

@@ -36,7 +36,9 @@ def inside(folder: Path, name: str) -> Path:
     if not path.exists():
         raise NotFound(f"{path} does not exist.")
     if not artefact.lies_in(folder, path):
-        raise BadInput(f"{path} is a link that leads out of its folder, to {path.resolve()}; copy the file itself there.")
+        raise BadInput(
+            f"{path} is a link that leads out of its folder, to {path.resolve()}; copy the file itself there."
+        )
     if not path.is_file():
         raise BadInput(f"{path} is not a regular file.")
     return path

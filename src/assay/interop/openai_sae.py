@@ -47,7 +47,9 @@ def read(path: Path) -> Parts:
     state = content.get("activation_state_dict")
     state = state if isinstance(state, dict) else {}
     if activation not in ("ReLU", "TopK") or str(state.get("postact_fn", "ReLU")) != "ReLU":
-        raise BadInput(f"{file}: its activation is {activation[:40]!r} {str(state)[:80]}; ReLU, and TopK with a relu after it, are read.")
+        raise BadInput(
+            f"{file}: its activation is {activation[:40]!r} {str(state)[:80]}; ReLU, and TopK with a relu after it, are read."
+        )
     k = whole(state.get("k"), "activation_state_dict.k", file) if activation == "TopK" else None
     tensors = clean({n: t for n, t in content.items() if not str(n).startswith(NOT_WEIGHTS)}, file)
     fit(tensors, file, {}, SHAPES)

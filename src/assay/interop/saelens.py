@@ -187,7 +187,9 @@ def unnormalised(parts: Parts, normalised: str, folder: Path) -> Parts:
     """Parts that read raw activations; the numbers of a training checkpoint lie beside it."""
     if normalised in ROWWISE:
         if parts.transcoder and normalised != "none":
-            raise BadInput(f"{folder}: normalize_activations={normalised} of a transcoder, whose output has other rows; it is not read.")
+            raise BadInput(
+                f"{folder}: normalize_activations={normalised} of a transcoder, whose output has other rows; it is not read."
+            )
         return replace(parts, rows=ROWWISE[normalised])
     if normalised == "expected_average_only_in":
         factor = peek_json(folder, "activation_scaler.json").get("scaling_factor")
