@@ -160,14 +160,16 @@ def refusal(error: Exception, repo: str, revision: str | None = None, *, writing
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError) or status in (401, 403, 404):
         return NotFound(f"There is no repository {repo} on the hub that you may read; for a private one, {log_in}.")
     if isinstance(error, ConnectionError | TimeoutError | errors.LocalEntryNotFoundError | errors.HfHubHTTPError):
-        return Unreachable(_away(repo, status))
+        return Unreachable(_away(repo, status, writing))
     if type(error).__module__.split(".")[0] in NETWORK:
-        return Unreachable(_away(repo, status))
+        return Unreachable(_away(repo, status, writing))
     raise error
 
 
-def _away(repo: str, status: int | None) -> str:
+def _away(repo: str, status: int | None, writing: bool) -> str:
     how = "does not answer" if status is None else f"answered with an error (status {status})"
+    if writing:
+        return f"Nothing was written to {repo}: the Hugging Face Hub {how}; go online and push again."
     return f"{repo} is not in the cache, and the Hugging Face Hub {how}; go online, or give a local folder."
 
 
