@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib.metadata import version
 from types import ModuleType
@@ -41,15 +42,28 @@ def mse(x: Tensor, x_hat: Tensor, pre_codes: Tensor, codes: Tensor, dictionary: 
 
 
 def stand_in() -> None:
-    """Names that its data and plotting modules import and the training step never uses."""
-    for name in ("torchvision", "torchvision.transforms", "torchvision.datasets", "timm"):
+    """Names that its data, model and plotting modules import and the training step never uses, where they are not installed."""
+    for _ in range(20):
         try:
-            __import__(name)
-        except ImportError:
-            module = ModuleType(name)
+            matplotlib_as_it_was()
+            importlib.import_module("overcomplete.sae")
+            return
+        except ModuleNotFoundError as missing:
+            if missing.name is None or missing.name.startswith("overcomplete"):
+                raise
+            module = ModuleType(missing.name)
             module.__path__ = []  # type: ignore[attr-defined]
-            module.__getattr__ = lambda attribute: type(attribute, (), {})  # type: ignore[method-assign]
-            sys.modules[name] = module
+            module.__getattr__ = anything  # type: ignore[method-assign]
+            sys.modules[missing.name] = module
+
+
+def anything(attribute: str) -> type:
+    if attribute.startswith("__"):
+        raise AttributeError(attribute)
+    return type(attribute, (), {})
+
+
+def matplotlib_as_it_was() -> None:
     import matplotlib
     import matplotlib.cm
 
