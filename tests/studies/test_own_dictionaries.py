@@ -47,3 +47,13 @@ def test_another_width_is_refused_before_training(foreign: Path, tmp_path: Path)
     with pytest.raises(BadInput, match=r"narrow takes 7 numbers .* has 96"):
         studies.run("pareto", options, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "dictionaries").exists()
+
+
+def test_pursuit_refuses_one_that_normalises_rows(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(5)
+    config = dictionaries.config_class("topk")(d_in=96, d_sae=60, k=4, rows="layer_norm")
+    made = dictionaries.build(config, rng, torch.randn(400, 96, generator=rng))
+    dictionaries.save(made, tmp_path / "normal", golden=torch.randn(8, 96, generator=rng), provenance={})
+    options: Any = studies.study("pursuit").Options(**(TOY | {"dict": (str(tmp_path / "normal"),)}))
+    with pytest.raises(BadInput, match=r"topk of normal normalises every row by itself \(layer_norm\)"):
+        studies.run("pursuit", options, tmp_path / "run", quiet=True)

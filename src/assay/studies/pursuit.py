@@ -22,6 +22,7 @@ from torch import Tensor
 
 from assay.core import artefact
 from assay.core.config import config
+from assay.core.errors import BadInput
 from assay.core.outcome import Results
 from assay.core.record import canonical
 from assay.evaluation import Entry, checks, tables
@@ -85,6 +86,12 @@ def run(bench: Bench, options: Options) -> Finding:
         for a in [*archs, *CONTROLS]
     ]
     own = bench.own()
+    for entry in own:
+        if entry.dictionary.config.rows != "as_is":
+            raise BadInput(
+                f"{entry.arm} normalises every row by itself ({entry.dictionary.config.rows}), so its decoder does not write activations, "
+                "which pursuit reads; leave it out of --dict."
+            )
     entries = [*bench.train(plans(recipes, bench.width, options)), *own]
     decoders = [entry for entry in entries if entry.arm in archs or entry in own]
     ks = sorted(set(options.k))
