@@ -162,7 +162,7 @@ def test_a_batch_topk_is_exported_with_the_threshold_that_keeps_its_l0(
     ("name", "to", "expected"),
     [
         ("sae", "gemma_scope", ["cannot represent the rule topk", "jumprelu"]),
-        ("sae", "circuit_tracer", ["cannot represent the rule topk"]),
+        ("sae", "circuit_tracer", ["a transcoder", "predicts what it reads"]),
         ("of topk", "circuit_tracer", ["cannot represent the rule topk"]),
     ],
 )

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from dictionary_examples import CASES, ON_A_SUPPORT, Case
 
 from assay.dictionaries import DENSE
@@ -32,12 +29,3 @@ def learned(request: pytest.FixtureRequest) -> Case:
     """Only the architectures that are trained by gradient."""
     excuse(request.param, request.function.__name__)
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads that wait for each other on a busy machine cost far more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,14 +31,6 @@ JUMPRELU = (
     {"wiring": "transcoder", "d_out": 4, "skip": True},
 )
 RELU = ({}, {"decoder_norm": "free"}, {"wiring": "transcoder", "d_out": 4})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def made(arch: str, seed: int = 0, **options: Any) -> Dictionary:

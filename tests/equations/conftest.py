@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,12 +36,3 @@ def rows() -> Callable[..., torch.Tensor]:
         return torch.randn(n, width, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64) + 0.3
 
     return draw
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads that wait for each other on a busy machine cost far more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -21,7 +21,7 @@ from plain_codes import Example
 from safetensors.torch import load_file, save_file
 
 from assay import interop
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, NotFound
 from assay.interop import foreign_files
 
 
@@ -86,7 +86,7 @@ def test_a_module_instead_of_tensors(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(3, 3), folder / "ae.pt")
     refused(folder, "holds more than tensors .*torch.nn")
     torch.save([torch.zeros(3)], folder / "ae.pt")
-    refused(folder, "holds a list, not the tensors of a AutoEncoder")
+    refused(folder, "holds a list, not a dict of tensors")
     torch.save({"bias": 3}, folder / "ae.pt")
     refused(folder, "bias is not a dense tensor")
 
@@ -110,6 +110,26 @@ def test_torch_archives_that_lie_about_size_or_place(tmp_path: Path) -> None:
     sparse = {**state, "bias": state["bias"].to_sparse()}
     torch.save(sparse, folder / "ae.pt")
     refused(folder, "bias is not a dense tensor|holds more than tensors")
+
+
+def test_archives_that_the_zip_reader_cannot_open_are_no_format(tmp_path: Path) -> None:
+    file = written(example("goodfire-relu"), tmp_path / "g") / "Llama-3.1-8B-Instruct-SAE-l19.pth"
+    whole = file.read_bytes()
+    entry = whole.index(b"PK\x01\x02")  # the first of the central directory: its version at 6, flags at 8, name at 46
+    for name, at, data in (
+        ("a name that is not the UTF-8 it says", 8, b"\x00\x08"),
+        ("a version of zip that is not known", 6, b"\xff\x00"),
+        ("encrypted", 8, b"\x01\x00"),
+    ):
+        torn = bytearray(whole)
+        torn[entry + at : entry + at + 2] = data
+        if "UTF-8" in name:
+            torn[entry + 46] = 0xFF
+        file.write_bytes(bytes(torn))
+        with pytest.raises(NotFound, match="holds no dictionary that is known"):
+            interop.detect(file.parent)
+    file.write_bytes(whole)
+    assert interop.detect(file.parent) == "goodfire"
 
 
 def header_of(file: Path) -> tuple[dict[str, Any], bytes]:

@@ -127,10 +127,12 @@ def test_a_skip_path_of_its_own_layer_goes_back_to_gemma_scope_2(tmp_path: Path)
     assert dictionaries.load(tmp_path / "ours").config.skip
     with pytest.raises(BadInput, match="no place for the skip paths"):
         interop.convert(tmp_path / "ours", tmp_path / "no", "circuit_tracer_clt")
-    with pytest.raises(BadInput, match=r"saelens holds a dictionary of one site.*this is a cross-layer transcoder"):
+    with pytest.raises(
+        BadInput, match="saelens holds a dictionary that predicts what it reads or a transcoder; this is a cross-layer"
+    ):
         interop.convert(tmp_path / "ours", tmp_path / "no", "saelens")
     one = written(example("circuit_tracer-relu"), tmp_path / "one")
-    with pytest.raises(BadInput, match="openmoss_clt holds a cross-layer transcoder; this is a dictionary of one site"):
+    with pytest.raises(BadInput, match="openmoss_clt holds a cross-layer transcoder; this is a transcoder"):
         interop.convert(one, tmp_path / "no", "openmoss_clt")
     assert not (tmp_path / "no").exists()
 

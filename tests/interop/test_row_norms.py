@@ -166,7 +166,7 @@ def test_training_says_that_it_does_not(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_what_no_other_format_can_say_is_refused_with_the_part(tmp_path: Path) -> None:
     for to in interop.names():
-        if to != "saelens" and "one" in interop.format_of(to).WIRINGS:
+        if to != "saelens" and "sae" in interop.format_of(to).WIRINGS:
             part = (
                 "TopK and never before ReLU" if to == "openai_sae" else f"{to} cannot represent .* normalises each row"
             )

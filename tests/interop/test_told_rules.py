@@ -120,7 +120,9 @@ def test_overcomplete_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 def test_what_overcomplete_has_no_place_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no place for the decoder bias b_dec"):
         interop.write(made("topk"), tmp_path / "a", "overcomplete")
-    with pytest.raises(BadInput, match="overcomplete has no transcoders"):
+    with pytest.raises(
+        BadInput, match="overcomplete holds a dictionary that predicts what it reads; this is a transcoder"
+    ):
         interop.write(made("topk transcoder"), tmp_path / "b", "overcomplete")
     interop.write(made("topk without b_dec"), tmp_path / "c", "overcomplete")
     said = json.loads((tmp_path / "c" / "read_as.json").read_text())

@@ -23,15 +23,6 @@ def ids() -> Tensor:
     return torch.randint(3, 58, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def _no_hook_is_left() -> Iterator[None]:
     yield

@@ -8,7 +8,6 @@ the figures of a longer run, the seeds' noise, and the differences of recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import peer_environment
@@ -35,17 +34,8 @@ Theirs = dict[tuple[str, int], Run]
 Ours = dict[tuple[str, str, int], Run]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads that wait for each other on a busy machine cost far more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Rows:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     try:
         peer_environment.python()
     except peer_environment.Unavailable as reason:

@@ -3,7 +3,7 @@ off centre and not at scale 1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -38,12 +38,3 @@ def stream() -> Callable[..., Stream]:
         return Stream(TensorSource(tensors), seed=seed, batch_size=batch_size)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads that wait for each other on a busy machine cost far more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

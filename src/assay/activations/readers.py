@@ -115,7 +115,11 @@ def _paragraphs(path: Path) -> Iterator[str]:
         yield "".join(held).rstrip("\n")
 
 
-def _json_lines(path: Path, column: str) -> Iterator[str]:
+def objects(path: Path, *columns: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each object of a .jsonl or .jsonl.gz file stands ("line 3 of FILE"), and the object; `columns` for what is said of others.
+
+    Raises BadInput naming the line that is not one.
+    """
     for n, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -124,8 +128,14 @@ def _json_lines(path: Path, column: str) -> Iterator[str]:
         except json.JSONDecodeError as error:
             raise BadInput(f"Line {n} of {path} is not JSON ({error.msg}); one object a line is needed.") from None
         if not isinstance(row, dict):
-            raise BadInput(f'Line {n} of {path} is not an object; lines such as {{"{column}": "..."}} are needed.')
-        yield _text_of(row, column, f"line {n} of {path}")
+            example = json.dumps(dict.fromkeys(columns, "..."))
+            raise BadInput(f"Line {n} of {path} is not an object; lines such as {example} are needed.")
+        yield f"line {n} of {path}", row
+
+
+def _json_lines(path: Path, column: str) -> Iterator[str]:
+    for where, row in objects(path, column):
+        yield _text_of(row, column, where)
 
 
 def _text_of(row: dict[str, Any], column: str, where: str) -> str:

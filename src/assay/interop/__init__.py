@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 OWN = "assay"
 WIRED = {
-    "one": "a dictionary of one site, or of one that is read and one that is predicted",
+    "sae": "a dictionary that predicts what it reads",
+    "transcoder": "a transcoder",
     "perlayer": "a set of transcoders, one a layer",
     "crosslayer": "a cross-layer transcoder",
 }
@@ -281,9 +282,9 @@ def _written(parts: Parts | Layers, place: Path, to: str) -> Parts | Layers:
     from assay.interop.layers import Layers
 
     target = format_of(to)
-    wired = parts.wiring if isinstance(parts, Layers) else "one"
+    wired = parts.wiring if isinstance(parts, Layers) else "transcoder" if parts.transcoder else "sae"
     if wired not in target.WIRINGS:
-        raise BadInput(f"{to} holds {WIRED[target.WIRINGS[0]]}; this is {WIRED[wired]}.")
+        raise BadInput(f"{to} holds {' or '.join(WIRED[w] for w in target.WIRINGS)}; this is {WIRED[wired]}.")
     parts = folding.plain(parts)
     if not isinstance(parts, Layers) and parts.rows not in getattr(target, "ROWS", ("as_is",)):
         try:

@@ -27,7 +27,7 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, facts, lens, threshold
 
 ABOUT = "circuit-tracer: layer_N.safetensors + config.yaml, one layer or all"
 HOLDS = frozenset({"relu", "jumprelu"})
-WIRINGS = ("one", "perlayer")
+WIRINGS = ("transcoder", "perlayer")
 CONFIG, THETA = "config.yaml", "activation_function.threshold"
 SHAPES = {"W_enc": "d_sae d_in", "W_dec": "d_sae d_out", "b_enc": "d_sae", "b_dec": "d_out"}
 LAYER = re.compile(r"layer_(\d+)\.safetensors")
@@ -134,9 +134,7 @@ def yaml_lines(folder: Path) -> dict[str, str]:
 
 @torch.no_grad()
 def write(parts: Parts | Layers, folder: Path) -> None:
-    """Write layer_N.safetensors, N from the sites, and config.yaml. Raises BadInput for a dictionary that is no transcoder."""
-    if not parts.transcoder:
-        raise BadInput("circuit-tracer holds transcoders only, and this dictionary predicts what it reads.")
+    """Write layer_N.safetensors, N from the sites, and config.yaml."""
     if isinstance(parts, Layers):
         one_width(parts, "circuit-tracer")
     elif parts.d_in != parts.d_out:

@@ -33,7 +33,7 @@ from assay.interop.torch_files import torch_bytes, torch_of
 
 ABOUT = "dictionary_learning: ae.pt + config.json"
 HOLDS = frozenset({"relu", "gated", "jumprelu", "topk", "batchtopk"})
-WIRINGS = ("one",)
+WIRINGS = ("sae",)
 CONFIG, WEIGHTS = "config.json", "ae.pt"
 
 LINEAR = {"encoder.weight": "d_sae d_in", "encoder.bias": "d_sae", "decoder.weight": "d_in d_sae"}
@@ -81,10 +81,7 @@ def read(path: Path) -> Parts:
     name = str(trainer.get("dict_class"))
     if name not in RULES:
         raise BadInput(f"{folder / CONFIG}: dict_class is {name!r}; known are {', '.join(RULES)}.")
-    state = torch_of(file)
-    if not isinstance(state, dict):
-        raise BadInput(f"{file} holds a {type(state).__name__}, not the tensors of a {name}.")
-    tensors = clean(state, file)
+    tensors = clean(torch_of(file), file)
     axes = {"d_in": "activation_dim", "d_sae": "dict_size"}
     sizes = {axis: whole(trainer[key], key, folder / CONFIG) for axis, key in axes.items() if key in trainer}
     groups = tensors.pop("group_sizes", None) if name.startswith("Matryoshka") else None
@@ -141,8 +138,6 @@ def _groups(groups: Tensor, d_sae: int, file: Path) -> tuple[int, ...]:
 @torch.no_grad()
 def write(parts: Parts, folder: Path) -> None:
     """Write one trainer's folder. Raises BadInput naming the part that it cannot represent."""
-    if parts.transcoder:
-        raise BadInput("dictionary_learning has no transcoders: its classes predict what they read.")
     name = next(
         n for n, rule in RULES.items() if rule == parts.rule and n.startswith("Matryoshka") == bool(parts.groups)
     )

@@ -25,7 +25,7 @@ from assay.interop.site_names import EACH, NOT_SUBTRACTED, RAW, facts
 
 ABOUT = "Gemma Scope 1: params.npz"
 HOLDS = frozenset({"jumprelu"})
-WIRINGS = ("one",)
+WIRINGS = ("sae", "transcoder")
 FILE = "params.npz"
 SHAPES = {"W_enc": "d_in d_sae", "W_dec": "d_sae d_out", "b_enc": "d_sae", "b_dec": "d_out", "threshold": "d_sae"}
 SITES = {"res": "resid_post", "mlp": "mlp_out", "att": "attn_z"}

@@ -23,7 +23,7 @@ from assay.interop.site_names import EACH, NOT_SUBTRACTED, RAW, facts
 
 ABOUT = "Gemma Scope 2: params.safetensors (w_enc, w_dec, ...) + config.json"
 HOLDS = frozenset({"jumprelu"})
-WIRINGS = ("one",)
+WIRINGS = ("sae", "transcoder")
 FILE, CONFIG, SKIP = "params.safetensors", "config.json", "affine_skip_connection"
 SHAPES = {"w_enc": "d_in d_sae", "w_dec": "d_sae d_out", "b_enc": "d_sae", "b_dec": "d_out", "threshold": "d_sae"}
 UNKNOWN = "unknown"  # written for a transcoder whose target is not known, so that it stays one

@@ -15,16 +15,15 @@ from pathlib import Path
 import torch
 
 from assay.core import artefact
-from assay.core.errors import BadInput
 from assay.interop import folding
-from assay.interop.foreign_files import clean, fit, inside
+from assay.interop.foreign_files import clean, fit
 from assay.interop.parts import Parts
 from assay.interop.site_names import NO_THRESHOLD, NOT_SUBTRACTED, RAW, facts, lens
-from assay.interop.torch_files import pt_file, pt_words, torch_bytes, torch_of
+from assay.interop.torch_files import pt_names, pt_of, torch_bytes
 
 ABOUT = "Goodfire: one .pt or .pth file (encoder_linear, decoder_linear)"
 HOLDS = frozenset({"relu"})
-WIRINGS = ("one",)
+WIRINGS = ("sae",)
 SHAPES = {
     "encoder_linear.weight": "d_sae d_in",
     "encoder_linear.bias": "d_sae",
@@ -35,17 +34,12 @@ SHAPES = {
 
 def detects(path: Path) -> bool:
     """A .pt or .pth file, or a folder of one, that names the parts."""
-    words = pt_words(pt_file(path))
-    return b"encoder_linear.weight" in words and b"decoder_linear.weight" in words
+    return pt_names(path, "encoder_linear.weight", "decoder_linear.weight")
 
 
 def read(path: Path) -> Parts:
     """The parts of one file."""
-    found = pt_file(path) or path
-    file = inside(found.parent, found.name)
-    state = torch_of(file)
-    if not isinstance(state, dict):
-        raise BadInput(f"{file} holds a {type(state).__name__}, not the tensors of an SAE.")
+    file, state = pt_of(path)
     tensors = clean(state, file)
     fit(tensors, file, {}, SHAPES)
     named = re.fullmatch(r"(.+)-SAE-l(\d+)", file.stem)
@@ -71,9 +65,7 @@ def read(path: Path) -> Parts:
 
 @torch.no_grad()
 def write(parts: Parts, folder: Path) -> None:
-    """Write one file, named by model and layer where they are known. Raises BadInput for a transcoder."""
-    if parts.transcoder:
-        raise BadInput("Goodfire's files hold no transcoders: they predict what they read.")
+    """Write one file, named by model and layer where they are known."""
     p = folding.pre_bias(parts, False)
     tensors = {
         "encoder_linear.weight": p.W_enc.t(),

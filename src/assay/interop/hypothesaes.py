@@ -19,14 +19,14 @@ import torch
 from assay.core import artefact
 from assay.core.errors import BadInput
 from assay.interop import folding
-from assay.interop.foreign_files import clean, fit, inside, whole
+from assay.interop.foreign_files import clean, fit, whole
 from assay.interop.parts import Parts
 from assay.interop.site_names import RAW, SUBTRACTED, facts, threshold_of
-from assay.interop.torch_files import pt_file, pt_words, torch_bytes, torch_of
+from assay.interop.torch_files import pt_names, pt_of, torch_bytes
 
 ABOUT = "HypotheSAEs: one .pt file"
 HOLDS = frozenset({"topk", "batchtopk"})
-WIRINGS = ("one",)
+WIRINGS = ("sae",)
 SHAPES = {
     "input_bias": "d_in",
     "neuron_bias": "d_sae",
@@ -37,16 +37,13 @@ SHAPES = {
 
 def detects(path: Path) -> bool:
     """A .pt file, or a folder of one, that names the parts."""
-    words = pt_words(pt_file(path))
-    return b"m_total_neurons" in words and b"neuron_bias" in words
+    return pt_names(path, "m_total_neurons", "neuron_bias")
 
 
 def read(path: Path) -> Parts:
     """The parts of one file."""
-    found = pt_file(path) or path
-    file = inside(found.parent, found.name)
-    content = torch_of(file)
-    config, state = (content.get(name) if isinstance(content, dict) else None for name in ("config", "state_dict"))
+    file, content = pt_of(path)
+    config, state = content.get("config"), content.get("state_dict")
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise BadInput(f"{file} holds no config and state_dict, so it is no HypotheSAEs file.")
     tensors = clean(state, file)
@@ -86,9 +83,7 @@ def read(path: Path) -> Parts:
 
 @torch.no_grad()
 def write(parts: Parts, folder: Path) -> None:
-    """Write one file, named as the library names it. Raises BadInput for a transcoder."""
-    if parts.transcoder:
-        raise BadInput("HypotheSAEs has no transcoders: its dictionaries predict what they read.")
+    """Write one file, named as the library names it."""
     p = folding.pre_bias(parts, True)
     ends = list(accumulate(p.groups)) or None
     config = {

@@ -17,32 +17,27 @@ import torch
 from assay.core import artefact
 from assay.core.errors import BadInput
 from assay.interop import folding
-from assay.interop.foreign_files import clean, fit, inside, whole
+from assay.interop.foreign_files import clean, fit, whole
 from assay.interop.parts import Parts
 from assay.interop.site_names import RAW, SUBTRACTED, facts, threshold_of
-from assay.interop.torch_files import pt_file, pt_words, torch_bytes, torch_of
+from assay.interop.torch_files import pt_names, pt_of, torch_bytes
 
 ABOUT = "OpenAI's GPT-2 autoencoders: one .pt file"
 HOLDS = frozenset({"relu", "topk"})
 ROWS = ("as_is", "layer_norm")
-WIRINGS = ("one",)
+WIRINGS = ("sae",)
 SHAPES = {"pre_bias": "d_in", "latent_bias": "d_sae", "encoder.weight": "d_sae d_in", "decoder.weight": "d_in d_sae"}
 NOT_WEIGHTS = ("stats_", "latents_", "activation")
 
 
 def detects(path: Path) -> bool:
     """A .pt file, or a folder of one, that names the parts."""
-    words = pt_words(pt_file(path))
-    return b"pre_bias" in words and b"latent_bias" in words
+    return pt_names(path, "pre_bias", "latent_bias")
 
 
 def read(path: Path) -> Parts:
     """The parts of one file."""
-    found = pt_file(path) or path
-    file = inside(found.parent, found.name)
-    content = torch_of(file)
-    if not isinstance(content, dict):
-        raise BadInput(f"{file} holds a {type(content).__name__}, not the tensors of an autoencoder.")
+    file, content = pt_of(path)
     activation = str(content.get("activation", "ReLU"))
     state = content.get("activation_state_dict")
     state = state if isinstance(state, dict) else {}
@@ -75,9 +70,7 @@ def read(path: Path) -> Parts:
 
 @torch.no_grad()
 def write(parts: Parts, folder: Path) -> None:
-    """Write autoencoder.pt. Raises BadInput for a transcoder, and for a rule and a normalisation that do not belong together."""
-    if parts.transcoder:
-        raise BadInput("OpenAI's format has no transcoders: its autoencoders predict what they read.")
+    """Write autoencoder.pt. Raises BadInput for a rule and a normalisation that do not belong together."""
     if (parts.rule == "topk") != (parts.rows == "layer_norm"):
         raise BadInput(
             f"OpenAI's format normalises each row before TopK and never before ReLU; this is a {parts.rule} with rows {parts.rows}."

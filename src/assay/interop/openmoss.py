@@ -32,7 +32,7 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, facts, lens, threshold
 
 ABOUT = "OpenMOSS: config.json + sae_weights.safetensors; Llama Scope: hyperparams.json + checkpoints/final.safetensors"
 HOLDS = frozenset({"relu", "jumprelu", "topk"})
-WIRINGS = ("one",)
+WIRINGS = ("sae", "transcoder")
 CONFIG, WEIGHTS = "config.json", "sae_weights.safetensors"
 OLD_CONFIG, OLD_WEIGHTS = "hyperparams.json", "final.safetensors"
 NORM, THETA = "dataset_average_activation_norm.", "activation_function.log_jumprelu_threshold"

@@ -25,15 +25,15 @@ from torch import Tensor
 
 from assay.core import artefact
 from assay.core.errors import BadInput
-from assay.interop.foreign_files import clean, fit, inside, is_there, peek_json
+from assay.interop.foreign_files import clean, fit, is_there, peek_json
 from assay.interop.parts import Parts
 from assay.interop.site_names import RAW, facts, threshold_of
 from assay.interop.told import BESIDE, Told, ask, write_beside
-from assay.interop.torch_files import pt_file, pt_words, torch_bytes, torch_of
+from assay.interop.torch_files import pt_names, pt_of, torch_bytes
 
 ABOUT = "overcomplete: one .pt file, a state dict"
 HOLDS = frozenset({"relu", "jumprelu", "topk"})
-WIRINGS = ("one",)
+WIRINGS = ("sae",)
 ASKS = True
 NORM = ("weight", "bias", "running_mean", "running_var")
 FINAL, TIED = "encoder.final_block.", "encoder.tied_to."
@@ -44,17 +44,12 @@ CLASSES = {"relu": "SAE", "topk": "TopKSAE", "jumprelu": "JumpSAE"}
 
 def detects(path: Path) -> bool:
     """A .pt file, or a folder of one, that names the dictionary's parts."""
-    words = pt_words(pt_file(path))
-    return b"dictionary.multiplier" in words and (b"dictionary._weights" in words or b"dictionary.Relax" in words)
+    return any(pt_names(path, "dictionary.multiplier", name) for name in ("dictionary._weights", "dictionary.Relax"))
 
 
 def read(path: Path, told: Told | None = None) -> Parts:
     """The parts of one file. Raises BadInput asking for the rule where it is not told."""
-    found = pt_file(path) or path
-    file = inside(found.parent, found.name)
-    state = torch_of(file)
-    if not isinstance(state, dict):
-        raise BadInput(f"{file} holds a {type(state).__name__}, not a state dict.")
+    file, state = pt_of(path)
     tensors = {name: t for name, t in clean(state, file).items() if not name.endswith("num_batches_tracked")}
     tied = f"{TIED}multiplier" in tensors
     tensors = {name: t for name, t in tensors.items() if not name.startswith(TIED)}
@@ -131,9 +126,7 @@ def _dictionary(tensors: dict[str, Tensor], archetypal: bool, file: Path) -> tup
 
 @torch.no_grad()
 def write(parts: Parts, folder: Path) -> None:
-    """Write sae.pt, and read_as.json with the class to load it into. Raises BadInput for a transcoder, or a b_dec that is not 0."""
-    if parts.transcoder:
-        raise BadInput("overcomplete has no transcoders: its dictionaries predict what they read.")
+    """Write sae.pt, and read_as.json with the class to load it into. Raises BadInput for a b_dec that is not 0."""
     if bool(parts.b_dec.any()):
         raise BadInput("overcomplete has no place for the decoder bias b_dec, which is not 0 here.")
     state: dict[str, Any] = {

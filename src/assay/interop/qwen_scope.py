@@ -18,15 +18,15 @@ import torch
 from assay.core import artefact
 from assay.core.errors import BadInput
 from assay.interop import folding
-from assay.interop.foreign_files import clean, fit, inside
+from assay.interop.foreign_files import clean, fit
 from assay.interop.parts import Parts
 from assay.interop.site_names import NOT_SUBTRACTED, RAW, facts, lens, threshold_of
 from assay.interop.told import Told, ask, write_beside
-from assay.interop.torch_files import pt_words, torch_bytes, torch_of
+from assay.interop.torch_files import pt_names, pt_of, torch_bytes
 
 ABOUT = "Qwen Scope: layerN.sae.pt"
 HOLDS = frozenset({"topk"})
-WIRINGS = ("one",)
+WIRINGS = ("sae",)
 ASKS = True
 LAYER = re.compile(r"layer(\d+)\.sae\.pt")
 SHAPES = {"W_enc": "d_sae d_in", "W_dec": "d_in d_sae", "b_enc": "d_sae", "b_dec": "d_in"}
@@ -40,7 +40,7 @@ def _files(path: Path) -> list[Path]:
 def detects(path: Path) -> bool:
     """A file of that name with the parts' names in it, or a folder of them."""
     files = _files(path)
-    return bool(files) and all(name.encode() in pt_words(files[0]) for name in SHAPES)
+    return bool(files) and pt_names(files[0], *SHAPES)
 
 
 def read(path: Path, told: Told | None = None) -> Parts:
@@ -48,10 +48,7 @@ def read(path: Path, told: Told | None = None) -> Parts:
     files = _files(path)
     if len(files) != 1:
         raise BadInput(f"{path} holds {len(files)} layers, each a dictionary of its own; name one, such as {files[0]}.")
-    file = inside(files[0].parent, files[0].name)
-    state = torch_of(file)
-    if not isinstance(state, dict):
-        raise BadInput(f"{file} holds a {type(state).__name__}, not the tensors of an SAE.")
+    file, state = pt_of(files[0])
     tensors = clean(state, file)
     sizes: dict[str, int] = {}
     fit(tensors, file, sizes, SHAPES)
@@ -85,9 +82,7 @@ def read(path: Path, told: Told | None = None) -> Parts:
 
 @torch.no_grad()
 def write(parts: Parts, folder: Path) -> None:
-    """Write layerN.sae.pt and its k beside it. Raises BadInput for a transcoder."""
-    if parts.transcoder:
-        raise BadInput("Qwen Scope has no transcoders: its dictionaries predict what they read.")
+    """Write layerN.sae.pt and its k beside it."""
     p = folding.pre_bias(parts, False)
     tensors = {"W_enc": p.W_enc.t(), "W_dec": p.W_dec.t(), "b_enc": p.vectors["b_enc"], "b_dec": p.b_dec}
     layer = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", lens(p.facts.get("site")) or "")

@@ -34,7 +34,7 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, SUBTRACTED, facts, len
 ABOUT = "SAELens, version 6 and older: cfg.json + sae_weights.safetensors"
 HOLDS = frozenset({"relu", "gated", "jumprelu", "topk", "abstopk"})
 ROWS = ("as_is", "layer_norm", "constant_norm")
-WIRINGS = ("one",)
+WIRINGS = ("sae", "transcoder")
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 RULES = {

@@ -25,7 +25,7 @@ from assay.interop.site_names import NOT_SUBTRACTED, RAW, SUBTRACTED, facts, thr
 
 ABOUT = "sparsify: cfg.json + sae.safetensors"
 HOLDS = frozenset({"topk"})
-WIRINGS = ("one",)
+WIRINGS = ("sae", "transcoder")
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 
 

@@ -1,8 +1,9 @@
 """`.pt` archives: read as tensors and plain values or refused, and written without pickling anything.
 
-torch_of(path)           the content; whatever would run code is refused
+torch_of(path)           the dict in it; whatever would run code is refused
+pt_of(path)              the file that a path names, and the dict in it
 torch_bytes(content)     the bytes of an archive of tensors and plain values
-pt_file, pt_words        which file a path names, and the raw names in it, for recognising a format
+pt_file, pt_names        which file a path names, and whether some names are in it, for recognising a format
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import io
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.interop.foreign_files import MOST_JSON
+from assay.interop.foreign_files import MOST_JSON, inside
 
 
-def torch_of(path: Path) -> Any:
-    """The content of a `.pt` archive: tensors in containers. Whatever would run code is refused by the loader, and said.
+def torch_of(path: Path) -> dict[Any, Any]:
+    """The dict in a `.pt` archive: tensors and plain values. Whatever would run code is refused by the loader, and said.
 
     The only place that calls torch.load, and only with weights_only.
     """
@@ -38,7 +38,10 @@ def torch_of(path: Path) -> Any:
                     raise BadInput(f"{path} holds {member.filename!r}, a path that leads out; it is not read.")
             if sum(m.file_size for m in archive.infolist()) > size:
                 raise BadInput(f"{path} unpacks to more than its {size} bytes, which torch's own archives never do.")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise BadInput(f"{path} holds a {type(content).__name__}, not a dict of tensors.")
+        return content
     except BadInput:
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -106,11 +109,19 @@ def pt_file(path: Path) -> Path | None:
     return found[0] if len(found) == 1 and found[0].suffix in (".pt", ".pth") else None
 
 
-def pt_words(path: Path | None) -> bytes:
-    """The opcodes of a `.pt` archive as raw bytes, to look for names in them; nothing is interpreted."""
+def pt_of(path: Path) -> tuple[Path, dict[Any, Any]]:
+    """The `.pt` file at a path, and its content."""
+    named = pt_file(path) or path
+    file = inside(named.parent, named.name)
+    return file, torch_of(file)
+
+
+def pt_names(path: Path, *names: str) -> bool:
+    """Whether the `.pt` archive at a path names all of these, looked for in its raw opcodes: nothing is interpreted."""
     try:
-        with zipfile.ZipFile(path or "") as archive:
-            member = next(m for m in archive.infolist() if m.filename.endswith("/data.pkl"))
-            return archive.read(member) if member.file_size < MOST_JSON else b""
-    except (OSError, zipfile.BadZipFile, StopIteration, RuntimeError, NotImplementedError, zlib.error):
-        return b""
+        with zipfile.ZipFile(pt_file(path) or "") as archive:
+            member = next((m for m in archive.infolist() if m.filename.endswith("/data.pkl")), None)
+            words = b"" if member is None or member.file_size >= MOST_JSON else archive.read(member)
+    except Exception:  # a damaged archive can raise anything, and is no format's
+        return False
+    return all(name.encode() in words for name in names)

@@ -130,10 +130,10 @@ class Bench:
         )
         return [Entry(m.arm, m.role, d, seed=m.seed) for m, d in zip(made, trained, strict=True)]
 
-    def own(self) -> list[Entry]:
+    def own(self, names: Sequence[str]) -> list[Entry]:
         """The dictionaries of `--dict`, each an arm that is named after its place. Raises BadInput where one is of another width."""
         found: list[Entry] = []
-        for name in getattr(self.options, "dict", ()):
+        for name in names:
             dictionary = interop.open(name)
             if (dictionary.d_in, dictionary.d_out) != (self.width, self.width):
                 raise BadInput(

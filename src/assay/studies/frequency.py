@@ -70,7 +70,7 @@ def run(bench: Bench, options: Options) -> Finding:
         Recipe(METHOD, "method", BASELINE, values | {"penalty": "frequency", "omega0": options.omega0}),
         *(Recipe(a, role_of(a), a, values_of(a, options)) for a in CONTROLS),
     ]
-    own = bench.own()
+    own = bench.own(options.dict)
     entries = [*bench.train(plans(recipes, bench.width, options)), *own]
     results = bench.measure(entries, more=lambda found: add(found, options, entries))
     moving = still_moving(entries, METHOD, "fvu", SETTLED)

@@ -48,7 +48,7 @@ def run(bench: Bench, options: Options) -> Finding:
         next(r for r in arms if r.arch == BASELINE), arm=f"{BASELINE}-{options.wider:g}x", width=options.wider
     )
     made = plans([*arms, wide], bench.width, options)
-    own = bench.own()
+    own = bench.own(options.dict)
     entries = [*bench.train(made), *own]
     results = bench.measure(entries)
     moving = still_moving(entries, METHOD, "fvu", SETTLED)

@@ -85,7 +85,7 @@ def run(bench: Bench, options: Options) -> Finding:
         Recipe(a, "control" if role_of(a) == "control" else "method", a, values_of(a, options))
         for a in [*archs, *CONTROLS]
     ]
-    own = bench.own()
+    own = bench.own(options.dict)
     for entry in own:
         if entry.dictionary.config.rows != "as_is":
             raise BadInput(

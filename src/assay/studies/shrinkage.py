@@ -53,7 +53,7 @@ class Options(WithOwn):
 
 def run(bench: Bench, options: Options) -> Finding:
     archs = chosen(options, autoencoders(slow=False))
-    own = bench.own()
+    own = bench.own(options.dict)
     entries = [*bench.train(plans(standard(options, archs), bench.width, options)), *own]
 
     def more(found: Evaluation) -> None:

@@ -17,7 +17,7 @@ from assay.core.errors import NotFound, nearest
 from assay.core.outcome import Access
 from assay.probing.protocol import Job, Material, Scored
 
-NOT_ARMS = {"per_fold"}
+NOT_ARMS = {"per_fold", "pooled"}
 
 
 class DenseArm(Protocol):
