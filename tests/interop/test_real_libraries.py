@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from test_formats import GOES_TO, OURS, made
 
 from assay import dictionaries, interop
+from separate_environment import Unavailable
 
 pytestmark = pytest.mark.slow
 CLOSE = {"rtol": 2e-4, "atol": 5e-5}
@@ -39,8 +40,8 @@ UNIT_ROWS = {
 def theirs(what: str, format: str, folder: Path) -> None:
     try:
         library_environment.library(format)
-        library_environment.run([str(library_environment.RUNNER), what, format, str(folder)])
-    except library_environment.Unavailable as reason:
+        library_environment.ENVIRONMENT.run([str(library_environment.RUNNER), what, format, str(folder)])
+    except Unavailable as reason:
         pytest.skip(str(reason))
     except subprocess.CalledProcessError as error:
         pytest.fail(error.stderr[-2000:])

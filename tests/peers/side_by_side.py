@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import peer_environment
 import torch
 from agreement import reading
+from peer_environment import ENVIRONMENT
 from peer_recipe import PEERS, Recipe
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -100,7 +100,7 @@ def train_theirs(
 
     penalty scales their L1: the deliberate slip. steps ends a run early, with the schedules of the whole; name keeps files apart.
     """
-    peer_environment.python()
+    ENVIRONMENT.make()
     recipe, folder = rows.recipe, rows.folder
     jobs: dict[tuple[str, int], dict[str, Any]] = {}
     for seed in seeds:
@@ -126,7 +126,7 @@ def train_theirs(
         "jobs": list(jobs.values()),
     }
     (folder / f"{name}.json").write_text(json.dumps(asked))
-    said = peer_environment.run([str(RUNNER), str(folder / f"{name}.json")], env={"HF_HUB_OFFLINE": "1"})
+    said = ENVIRONMENT.run([str(RUNNER), str(folder / f"{name}.json")])
     runs: dict[tuple[str, int], Run] = {}
     for key, job in jobs.items():
         made = load_file(job["out"])

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import peer_environment
 import pytest
 import torch
 from agreement import METRICS, apart, difference
+from peer_environment import ENVIRONMENT
 from peer_recipe import PEERS, Recipe
 from safetensors.torch import load_file
 from side_by_side import Rows, Run, prepare, train_double, train_ours, train_theirs
 
 from assay.kernels import Codes
+from separate_environment import Unavailable
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +38,8 @@ Ours = dict[tuple[str, str, int], Run]
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     try:
-        peer_environment.python()
-    except peer_environment.Unavailable as reason:
+        ENVIRONMENT.make()
+    except Unavailable as reason:
         pytest.skip(str(reason))
     return prepare(tmp_path_factory.mktemp("side-by-side"), RECIPE)
 
