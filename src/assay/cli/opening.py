@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
 import torch
 
 from assay import activations, models
@@ -17,10 +19,13 @@ from assay.training import ModelStream, TrainConfig
 
 
 def set_threads(threads: int | None) -> None:
+    """So many threads for torch, and for the BLAS of NumPy and SciPy, whose idle threads would spin against everything else."""
     if threads is not None:
         if threads < 1:
             raise BadOption(f"--threads is {threads}; it must be at least 1.")
         torch.set_num_threads(threads)
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))  # loaded later
+        threadpoolctl.threadpool_limits(threads, user_api="blas")  # loaded already
 
 
 def blocks_of(
