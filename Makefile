@@ -43,8 +43,13 @@ check: lint types test  ## all that a change must pass
 storyworld: $(READY)  ## train the shipped language model again, from nothing
 	$(BIN)/python -m assay.worlds.train_storyworld
 
-bench: $(READY)  ## time the training step against the dense reference, interleaved
+bench: $(READY)  ## time the training step against the dense reference, interleaved; harvesting against the bare forward; memory
 	$(BIN)/python bench/train_step.py
+	$(BIN)/python bench/harvest.py
+	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/growth.py
+	$(BIN)/python bench/loss_curves.py
+	$(BIN)/python bench/probing_speed.py
 
 bench-peers: $(READY)  ## time it against SAELens, dictionary_learning, sparsify and overcomplete, in an environment of their own
 	$(BIN)/python tests/interop/library_environment.py
@@ -54,6 +59,7 @@ results: $(READY)  ## the main job on real models, and every study, as recorded 
 	$(BIN)/python bench/real_models.py
 	$(BIN)/python bench/under_shift.py
 	$(BIN)/python bench/studies.py
+	$(BIN)/python bench/probing_results.py
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache src/*.egg-info

@@ -216,7 +216,7 @@ def test_a_non_finite_activation_stops_with_its_origin_and_keeps_what_is_whole(b
 
 def test_a_number_too_large_for_float16_is_named_as_such(bos_zero, stories, tmp_path):
     with Poisoned(bos_zero, 7, 1e5):
-        with pytest.raises(BadInput, match=r"too large for float16.*--dtype"):
+        with pytest.raises(BadInput, match=r"too large for float16.*--store-dtype"):
             harvest(bos_zero, ["embed"], pack(stories, bos_zero), tmp_path / "s", dtype="float16", quiet=True)
 
 
@@ -243,7 +243,7 @@ def test_too_little_room_is_said_before_the_work(bos_zero, stories, tmp_path, mo
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 10))
-    with pytest.raises(Storage, match="GB free"):
+    with pytest.raises(Storage, match="GB free; use --store-dtype bfloat16"):
         harvest(bos_zero, SITES, pack(stories, bos_zero), tmp_path / "s")
 
 

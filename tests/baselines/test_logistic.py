@@ -91,6 +91,50 @@ def test_perfectly_separated_rows_converge_since_the_penalty_bounds_them() -> No
     assert bool(found.converged.all()) and bool(torch.isfinite(found.coef).all())
 
 
+def test_columns_far_from_zero_and_one_weight_for_all_columns() -> None:
+    x, y, folds = made_up(2, 200, 6, seed=3)
+    x, c = torch.tensor(x) * 0.3 + 40, torch.tensor([0.01, 1.0, 50.0]).double()
+    weight = torch.tensor(np.stack([folds[:, 1:2]] * 2))
+    found = fit(x, torch.tensor(y), weight, c, tol=1e-8)
+    spread_out = fit(
+        x.transpose(1, 2).contiguous().transpose(1, 2), torch.tensor(y), weight.expand(-1, -1, 3), c, tol=1e-8
+    )
+    assert torch.allclose(found.coef, spread_out.coef, atol=1e-7)
+    rows = folds[:, 1] > 0
+    for p in range(2):
+        for m in range(3):
+            known = LogisticRegression(C=float(c[m]), solver="newton-cholesky", tol=1e-12, max_iter=200).fit(
+                x[p][rows] - 40, y[p][rows]
+            )
+            assert np.abs(found.coef[p, :, m].numpy() - known.coef_[0]).max() < 1e-4
+            score = (x[p] @ found.coef[p, :, m] + found.intercept[p, m]).numpy()
+            assert np.abs(score - known.decision_function(x[p] - 40)).max() < 1e-3
+
+
+def test_the_tolerance_is_a_share_of_the_coefficients_however_small_they_are() -> None:
+    x, y, folds = made_up(1, 200, 40, seed=4)
+    x = torch.tensor((x - x.mean(1, keepdims=True)) * 0.02)
+    weight, c = torch.tensor(folds[None, :, :1]), torch.ones(1).double()
+    loose, tight = (fit(x, torch.tensor(y), weight, c, tol=tol) for tol in (1e-2, 1e-9))
+    assert float((loose.coef - tight.coef).abs().max()) < 3e-3 * float(tight.coef.abs().max())
+
+
+def test_labels_that_are_rare_and_nearly_separable_converge_in_single_precision() -> None:
+    rng = np.random.default_rng(8)
+    codes = np.where(rng.random((1, 500, 16)) < 0.03, rng.exponential(size=(1, 500, 16)), 0)
+    y = (codes[..., 0] > 0.5).astype(float)
+    x = torch.tensor((codes - codes.mean(1, keepdims=True)) / codes.std(1, keepdims=True)).float()
+    c = torch.tensor([1e-4, 1e-2, 1.0, 100.0])
+    found = fit(x, torch.tensor(y).float(), torch.ones(1, 500, 1), c, tol=1e-4)
+    assert bool(found.converged.all())
+    for m in range(4):
+        known = LogisticRegression(C=float(c[m]), solver="newton-cholesky", tol=1e-12, max_iter=200).fit(
+            x[0].double().numpy(), y[0]
+        )
+        size = np.abs(known.coef_).max()
+        assert np.abs(found.coef[0, :, m].numpy() - known.coef_[0]).max() < 3e-3 * size
+
+
 @pytest.mark.parametrize("case", ["one class", "not finite", "strength", "rows"])
 def test_bad_input_is_one_sentence(case: str) -> None:
     x, y, w, c = torch.randn(1, 8, 2), torch.tensor([[0.0, 1] * 4]), torch.ones(1, 8, 1), torch.ones(1)

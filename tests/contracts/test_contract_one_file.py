@@ -27,8 +27,9 @@ ELASTIC = '''r"""ReLU sparse autoencoder with an elastic net: f = relu(u + b_enc
 from __future__ import annotations
 
 from assay.core.config import config, require
-from assay.dictionaries.base import Config as BaseConfig
 from assay.dictionaries.base import Dictionary
+from assay.dictionaries.initialisation import init_tied
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Above
 
 
@@ -64,7 +65,7 @@ class Elastic(Dictionary):
         return {"recon": 1.0, "l1": self.config.l1_coef * ramp, "l2": self.config.l2_coef * ramp}
 
     def init(self, rng, x, y):
-        self.init_tied(rng)
+        init_tied(self, rng)
 '''
 
 

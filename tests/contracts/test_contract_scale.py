@@ -6,12 +6,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from assay.dictionaries.rescaling import rescaled
+
 C = 3.7
 
 
 def folded(made, c_in: float, c_out: float):
     other = type(made)(made.config).double()
-    other.load_state_dict(made.rescaled(c_in, c_out))
+    other.load_state_dict(rescaled(made, c_in, c_out))
     return other
 
 
@@ -27,7 +29,7 @@ def test_folding_with_another_scale_of_the_target(case) -> None:
     made, x = case.made(), case.inputs(40)
     if made.pre_bias == "b_dec":
         with pytest.raises(AssertionError, match="also subtracted from x"):
-            made.rescaled(C, 0.6)
+            rescaled(made, C, 0.6)
         return
     raw = folded(made, C, 0.6)
     with torch.no_grad():
@@ -38,7 +40,7 @@ def test_folding_with_another_scale_of_the_target(case) -> None:
 def test_unfolding_undoes_folding(case) -> None:
     made = case.made()
     c_out = C if made.pre_bias == "b_dec" else 0.6
-    back = folded(made, C, c_out).rescaled(C, c_out, unfold=True)
+    back = rescaled(folded(made, C, c_out), C, c_out, unfold=True)
     for name, tensor in made.state_dict().items():
         torch.testing.assert_close(back[name], tensor, rtol=1e-12, atol=1e-12)
         assert back[name].data_ptr() != tensor.data_ptr(), "rescaled works on copies"
@@ -48,7 +50,7 @@ def test_only_degrees_decide(case) -> None:
     """W_enc and vectors of degree 0 stay, biases take C_in, W_dec the ratio, b_dec C_out (DESIGN, section 3)."""
     made = case.made()
     c_out = C if made.pre_bias == "b_dec" else 0.6
-    state = made.rescaled(C, c_out)
+    state = rescaled(made, C, c_out)
     factor = {"b_dec": c_out, **{n: C**d for n, d in made.degree.items()}}
     factor |= {name: c_out / C for _, name in made.skips}
     for enc, dec in made.matrix_names:

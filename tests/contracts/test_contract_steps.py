@@ -179,7 +179,11 @@ def test_the_switch_between_paths_depends_on_the_last_support_alone(learned, mon
     taken: list[str] = []
     monkeypatch.setattr(step, "dense", lambda *a: taken.append("dense"))
     monkeypatch.setattr(step, "sparse", lambda *a: taken.append("sparse"))
-    border = int(step.DENSE_ABOVE * len(x) * made.d_sae)
-    for last in (0, border, border + 1, len(x) * made.d_sae):
-        step.step(made, x, y, weights, PROGRESS, implementation("torch"), last)
-    assert taken == ["sparse", "sparse", "dense", "dense"]
+    for name, above in (("torch", step.DENSE_ABOVE), ("native", step.DENSE_ABOVE_NATIVE)):
+        if name not in IMPLEMENTATIONS:
+            continue
+        taken.clear()
+        border = int(above * len(x) * made.d_sae)
+        for last in (0, border, border + 1, len(x) * made.d_sae):
+            step.step(made, x, y, weights, PROGRESS, implementation(name), last)
+        assert taken == ["sparse", "sparse", "dense", "dense"]

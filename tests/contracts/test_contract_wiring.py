@@ -11,6 +11,7 @@ from dictionary_examples import case_of, whole_decoder, whole_encoder
 
 from assay.core.errors import BadOption
 from assay.dictionaries import config_class
+from assay.dictionaries.rescaling import rescaled
 from assay.dictionaries.wiring import Block, Support, along, blocks_of
 from assay.kernels import IMPLEMENTATIONS, BatchTop, Top, implementation, reference
 
@@ -154,11 +155,11 @@ def test_scales_are_one_number_a_site() -> None:
     for case in (crosslayer(), case_of("crosscoder", "", {"l1_coef": 0.3, "in_sites": (4, 3, 5)})):
         made, x = case.made(), case.inputs(30)
         raw = case.cls(case.config).double()
-        raw.load_state_dict(made.rescaled(x_scale, y_scale))
+        raw.load_state_dict(rescaled(made, x_scale, y_scale))
         c_in, c_out = along(x_scale, case.config.widths_in), along(y_scale, case.config.widths_out)
         with torch.no_grad():
             torch.testing.assert_close(raw(c_in * x), c_out * made(x), rtol=1e-10, atol=1e-10)
-        back = raw.rescaled(x_scale, y_scale, unfold=True)
+        back = rescaled(raw, x_scale, y_scale, unfold=True)
         for name, tensor in made.state_dict().items():
             torch.testing.assert_close(back[name], tensor, **TIGHT)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from assay.dictionaries.base import geometric_median
+from assay.dictionaries.initialisation import geometric_median
 from assay.kernels import implementation
 from assay.training import step
 

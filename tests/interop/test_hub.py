@@ -304,10 +304,11 @@ def test_a_card_shows_a_strangers_words_as_words() -> None:
 
 
 def test_evaluate_and_train_on_from_the_hub(hub, assay, tmp_path) -> None:
+    from assay.dictionaries.initialisation import init_tied
     from assay.dictionaries.relu import Config, Relu
 
     dictionary = Relu(Config(d_in=96, d_sae=24, l1_coef=0.1))
-    dictionary.init_tied(torch.Generator().manual_seed(1))
+    init_tied(dictionary, torch.Generator().manual_seed(1))
     dictionary.provenance = {"model": "storyworld", "site": "resid_post.1"}
     interop.write(dictionary, tmp_path / "sl", "saelens")
     upload(hub, "org/story", tmp_path / "sl", "resid_post.1/")

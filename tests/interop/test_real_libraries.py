@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from test_formats import GOES_TO, OURS, made
 
 from assay import dictionaries, interop
+from assay.dictionaries.rescaling import rescaled
 from separate_environment import Unavailable
 
 pytestmark = pytest.mark.slow
@@ -84,7 +85,7 @@ def test_the_library_reads_what_we_write_as_we_mean_it(format: str, tmp_path: Pa
         x = torch.randn(200, dictionary.d_in, generator=torch.Generator().manual_seed(3)) * 3 + 0.4
         interop.write(dictionary, tmp_path / name, format)
         save_file({"x": x}, tmp_path / f"{name}.question.safetensors")
-        dictionary.load_state_dict(dictionary.rescaled(*dictionary.scale))
+        dictionary.load_state_dict(rescaled(dictionary, *dictionary.scale))
         with torch.no_grad():
             f, y = dictionary.encode(x), dictionary(x)
         if (format, name) in UNIT_ROWS:

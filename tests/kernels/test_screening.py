@@ -48,6 +48,12 @@ def data(name: str) -> tuple[torch.Tensor, torch.Tensor]:
             x, W = whole[F:] + 0.49 * signs[0], torch.where(agree, signs[0], signs[:F]) / 8
             x[:, 0] = 127
         x[1::2] = -x[::2]  # so that the mean row is 0
+    elif name == "rest decides":  # all latents are nearly the same in 8 bits; what these leave over ranks them
+        one, whole = draw(D, seed=8).sign(), (60 * draw(D, seed=9).clamp(-1, 1)).round()
+        few = draw(F, D, seed=10) * (draw(F, D, seed=11) > 1.3)
+        W = (whole + few.sign() + 0.45 * draw(F, seed=12).clamp(-1, 1)[:, None] * one) / 127
+        x, W[:, 0] = 0.5 * one.repeat(B, 1), 1
+        x[1::2] = -x[::2]
     elif name == "every other":  # the rows that a batch's level is guessed from are not like the others
         x[1::2] *= 1e-3
     elif name == "spikes":  # one huge number in each row, at another place: 8 bits cannot hold the rest
@@ -104,6 +110,7 @@ SELECTIONS = {
         "spikes",
         "aligned W",
         "aligned x",
+        "rest decides",
         "every other",
     ],
 )

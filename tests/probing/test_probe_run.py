@@ -80,6 +80,16 @@ def test_every_arm_stands_in_the_report_with_its_cost_and_an_honesty_line(place:
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+def test_the_interval_of_an_arm_is_that_of_its_own_mean(told: dict[str, Any]) -> None:
+    """lr and tfidf also look for planted flips, where their AUC is another number."""
+    assert {"lr", "tfidf"} <= {d["arm"] for d in told["detection"]}
+    rows = [row for row in told["rows"] if row["lo"] is not None]
+    assert {"lr", "tfidf", "topk", "pool"} <= {row["arm"] for row in rows}
+    for row in rows:
+        middle = (row["lo"] + row["hi"]) / 2
+        assert abs(middle - row["mean"]) < 1e-9 + 0.3 * (row["hi"] - row["lo"]), row
+
+
 def test_the_page_is_rebuilt_from_what_was_saved(place: Path, told: dict[str, Any]) -> None:
     page = place / "standard" / "report.html"
     before = page.read_text()

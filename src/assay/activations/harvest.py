@@ -1,8 +1,10 @@
 """Text blocks through a model into a store, several sites in one forward pass, resumable after a kill at any moment.
 
 1. The columns and document ids are written; then the manifest, which lists no shard yet.
-2. Blocks go through the model in fixed batches, in order; their rows fill one buffer a site.
-3. A full buffer is a shard: written to a temporary name, synced, renamed, by a second thread while the model reads on.
+2. Blocks go through the model in fixed batches, in order (ragged ones are sorted by length within fixed windows, and
+   their rows put back in order); rows are cast once and handed to a second thread.
+3. That thread (writing.py) appends them to a shard a site under a temporary name, hashes, syncs and renames it, while
+   the model reads on.
 4. After each shard of all sites the manifest is rewritten, atomically, with their checksums. A harvest that died is
    resumed at the first row the manifest does not cover, in the same batches, so the bytes are those of a harvest that
    never died (same machine, device and number of threads).
@@ -15,19 +17,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from assay.activations import shards
-from assay.activations.live import describe_blocks, forward_together
+from assay.activations.live import describe_blocks, forward_together, window_of
 from assay.activations.source import check_finite, torch_dtype
 from assay.activations.store import Store
 from assay.activations.table import Blocks
+from assay.activations.writing import ShardWriter
 from assay.core import distribution
 from assay.core.artefact import read_json, refuse_existing, storage, write_json
 from assay.core.errors import BadOption, Storage
@@ -35,6 +35,7 @@ from assay.core.progress import progress
 from assay.core.provenance import collect
 
 SHARD_BYTES = 2**27  # of the widest site, unless shard_rows is given
+QUEUED_BYTES = 2**27  # that may wait for the disk, of all sites together; two batches always may
 
 
 def harvest(
@@ -118,11 +119,15 @@ def _begin(out: Path, wanted: dict[str, Any], blocks: Blocks, resume: bool, fact
     if need > free:
         raise Storage(
             f"These activations need {need / 1e9:,.1f} GB and the disk of {out} has {free / 1e9:,.1f} GB free; use "
-            "--dtype bfloat16, fewer sites or less text, or another disk."
+            "--store-dtype bfloat16, fewer sites or less text, or another disk."
         )
     files = shards.write_table(out, blocks.table)
     write_json(out / shards.PROVENANCE, collect(**{**wanted, **facts}))
     manifest = {**wanted, "files": files, "shards": [], "complete": False}
+    if (window := window_of(blocks, list(wanted["sites"].values()), wanted["batch_size"])) > 1:
+        manifest["sorted_batches"] = (
+            window  # it decides which blocks share a batch, and so the last bits; a resumed harvest keeps its own
+        )
     shards.write_manifest(out, manifest)
     return manifest
 
@@ -135,35 +140,26 @@ def _only_begun(out: Path) -> bool:
 
 def _fill(model: Any, blocks: Blocks, out: Path, manifest: dict[str, Any], quiet: bool) -> None:
     """Steps 2 to 4, from the first row that no complete shard holds."""
-    table, sites = blocks.table, manifest["sites"]
-    per_shard, size, dtype = manifest["shard_rows"], manifest["batch_size"], manifest["dtype"]
-    row = min(len(manifest["shards"]) * per_shard, table.n_rows)
-    first_batch = (int(np.searchsorted(table.starts, row, side="right")) - 1) // size
-    chosen = np.arange(first_batch * size, table.n_blocks)
-    started, n_before = time.perf_counter(), row
-    buffers: dict[str, Tensor] = {}
+    table, sites, size, dtype = blocks.table, manifest["sites"], manifest["batch_size"], manifest["dtype"]
+    kept_as = torch_dtype(dtype)
+    row = n_before = min(len(manifest["shards"]) * manifest["shard_rows"], table.n_rows)
+    window = manifest.get("sorted_batches", 1)
+    first_window = (int(np.searchsorted(table.starts, row, side="right")) - 1) // (size * window)
+    chosen = np.arange(first_window * size * window, table.n_blocks)
+    bytes_at_once = window * size * blocks.context * sum(sites.values()) * kept_as.itemsize
+    started = time.perf_counter()
     with (
-        _Writer(out, manifest) as writer,
+        ShardWriter(out, manifest, max(QUEUED_BYTES // bytes_at_once, 2)) as writer,
         progress(table.n_rows, "harvest", "tokens", quiet=quiet, done=row) as bar,
     ):
-        for rows, got in forward_together(model, blocks, chosen, list(sites), size):
-            skipped = row - int(rows[0])  # rows of a resumed batch that lie in the last complete shard
-            begun_at = row
-            while skipped < len(rows):
-                if not buffers:
-                    n = min(per_shard, table.n_rows - row)
-                    buffers = {s: torch.empty(n, d, dtype=torch_dtype(dtype)) for s, d in sites.items()}
-                at = row % per_shard
-                n = min(len(rows) - skipped, len(next(iter(buffers.values()))) - at)
-                for site, x in got.items():
-                    buffers[site][at : at + n] = x[skipped : skipped + n]
-                    if dtype == "float16":
-                        check_finite(site, buffers[site][at : at + n], rows[skipped : skipped + n], table, dtype)
-                row, skipped = row + n, skipped + n
-                if row % per_shard == 0 or row == table.n_rows:
-                    writer.submit(buffers)
-                    buffers = {}
-            bar.advance(row - begun_at)
+        for rows, got in forward_together(model, blocks, chosen, list(sites), size, window):
+            skipped = max(row - int(rows[0]), 0)  # rows of a resumed batch that lie in the last complete shard
+            kept = {site: x[skipped:].to("cpu", kept_as) for site, x in got.items()}
+            if dtype == "float16":
+                for site, x in kept.items():
+                    check_finite(site, x, rows[skipped:], table, dtype)
+            writer.submit(kept)
+            bar.advance(len(rows) - skipped)
     if not distribution.leading():
         return
     manifest["complete"] = True
@@ -172,36 +168,3 @@ def _fill(model: Any, blocks: Blocks, out: Path, manifest: dict[str, Any], quiet
     )  # of all rows, at this pace
     write_json(out / shards.PROVENANCE, {**read_json(out / shards.PROVENANCE), "seconds": seconds})
     shards.write_manifest(out, manifest)
-
-
-class _Writer:
-    """Writes shards in a second thread, one behind the model; its errors surface at the next call."""
-
-    def __init__(self, out: Path, manifest: dict[str, Any]) -> None:
-        self._out, self._manifest = out, manifest
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shards")
-        self._pending: Future[None] | None = None
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            self._wait(quietly=kind is not None)
-        finally:
-            self._pool.shutdown(wait=True)
-
-    def submit(self, buffers: dict[str, Tensor]) -> None:
-        self._wait()
-        self._pending = self._pool.submit(self._write, buffers)
-
-    def _wait(self, quietly: bool = False) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None and (not quietly or pending.exception() is None):
-            pending.result()
-
-    def _write(self, buffers: dict[str, Tensor]) -> None:
-        index = len(self._manifest["shards"])
-        written = {site: shards.write_shard(self._out, site, index, x) for site, x in buffers.items()}
-        self._manifest["shards"].append(written)
-        shards.write_manifest(self._out, self._manifest)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from assay.activations.source import DTYPES
 from assay.activations.table import Table
 from assay.core.artefact import atomic_write, read_json, read_tensors, sha256_bytes, sha256_file, write_json
 from assay.core.errors import Corrupt, NotFound
@@ -30,6 +31,7 @@ MANIFEST = "manifest.json"
 COLUMNS = "columns.safetensors"
 DOCUMENTS = "documents.json"
 PROVENANCE = "provenance.json"
+NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # of number formats, in safetensors
 REQUIRED = {
     "sites": dict,
     "dtype": str,
@@ -47,11 +49,16 @@ def shard_name(site: str, index: int) -> str:
     return f"{safe}/{index:05d}.safetensors"
 
 
-def write_shard(folder: Path, site: str, index: int, x: Tensor) -> str:
-    """Write x [n, d] atomically; return the SHA-256 of the file."""
-    data = save({"x": x.contiguous()})
-    atomic_write(folder / shard_name(site, index), data)
-    return sha256_bytes(data)
+def header(shape: tuple[int, int], dtype: str) -> bytes:
+    """What a shard begins with; the bytes of x [n, d] follow, row by row, little-endian.
+
+    The safetensors format: the header's length in 8 bytes, JSON, spaces up to a multiple of 8; the same bytes as the library's.
+    """
+    n_bytes = shape[0] * shape[1] * DTYPES[dtype].itemsize
+    said = {"x": {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [0, n_bytes]}}
+    text = json.dumps(said, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def map_shard(folder: Path, site: str, index: int, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:

@@ -132,7 +132,7 @@ def check_finite(site: str, x: Tensor, rows: IntArray, table: Table, dtype: str 
         if dtype is not None:
             raise BadInput(
                 f"Activations at {site} are too large for {dtype} ({where}, dimension {dim}); keep them as bfloat16 "
-                "or float32 with --dtype."
+                "or float32 with --store-dtype."
             )
         raise BadInput(
             f"Activations at {site} are not finite: {value} at {where}, dimension {dim}; look at the model's weights "

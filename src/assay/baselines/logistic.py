@@ -4,11 +4,13 @@ Each problem p is a matrix X_p [n, d]; each of its columns m has row weights w (
 
     minimise over beta, b:   (1/N) sum_i w_i log(1 + exp(-s_i (x_i beta + b))) + ||beta||^2 / (2 C N),   N = sum_i w_i,  s = 2y - 1
 
-which is scikit-learn's objective divided by C N; the intercept b is not penalised. Newton's method with a backtracking line search on
-the margins. Up to EXACT_UP_TO features the Hessian is built and solved; beyond it the step comes from conjugate gradients,
-preconditioned in the eigenbasis of X^T X, where (mean p(1-p)) sigma^2 + 1/(C N) is near the Hessian's diagonal. Folds and values of C
-share one matrix, so a step is a few products of X with a block of columns and no matrix of d x d is ever built for each of them.
-A column is done when its Newton step is below `tol` relative to its coefficients; those that are not done are told, never hidden.
+which is scikit-learn's objective divided by C N; the intercept b is not penalised. Nonlinear conjugate gradients (Polak and Ribiere 1969,
+never below 0) with Newton's method along each direction. Coordinates are the eigenvectors of X^T X, in which the Hessian is nearly
+diagonal and known, variance * mean p(1-p) + 1/(C N), at every C and on every fold: each step is divided by it. A step of all columns is
+two products, X with a block of directions and X^T with a block of residuals; no Hessian is ever built.
+
+A column is done when ||step||_H <= tol ||beta||_H for the step that the diagonal says is left: of the spread of its scores, the share
+`tol` is not yet explained. Those that are not done after `max_iter` steps are told, never hidden.
 """
 
 from __future__ import annotations
@@ -20,21 +22,17 @@ from torch import Tensor
 
 from assay.core.errors import BadInput
 
-EXACT_UP_TO = 24  # features; beyond, conjugate gradients cost less than building Hessians
-MAX_CG = 60
-FORCING = (
-    1e-3,
-    0.1,
-)  # conjugate gradients stop at this share of the gradient: tighter near the end, never into rounding
 COMPACT = 0.75  # finished columns are set aside when less than this share is still open
-HALVINGS = 30
-SUFFICIENT = 1e-4  # of the predicted decrease (Armijo)
+GUARD = 0.3  # along a direction the slope has to fall to this share of what it was
+PROBES = 30  # places along one direction that are looked at
 NULL = 1e-9  # directions with less than this share of the largest variance hold nothing and are left out
+OFF_CENTRE = 0.01  # of a mean square may be a squared mean; beyond, columns are centred first
+ROUNDING = 4.0  # units of the last place in which no step can be told from none
 
 
 @dataclass(frozen=True)
 class Fit:
-    """coef [P, d, M], intercept [P, M], converged [P, M] bool, n_iter Newton steps of the slowest column."""
+    """coef [P, d, M], intercept [P, M], converged [P, M] bool, n_iter steps of the slowest column."""
 
     coef: Tensor
     intercept: Tensor
@@ -46,169 +44,191 @@ class Fit:
         return x @ self.coef + self.intercept[:, None, :]
 
 
-def fit(x: Tensor, y: Tensor, weight: Tensor, c: Tensor, *, tol: float = 1e-5, max_iter: int = 50) -> Fit:
+def fit(x: Tensor, y: Tensor, weight: Tensor, c: Tensor, *, tol: float = 1e-5, max_iter: int = 500) -> Fit:
     """Fit all columns of all problems.
 
-    x [P, n, d] float32 or float64; y [P, n] with 0 and 1 (or [P, n, M], other labels in each column); weight [P, n, M] >= 0;
-    c [M] or [P, M] > 0. Memory: about 8 copies of [P, n, M] and one of x. Raises `BadInput` for shapes that do not fit, a
-    column without rows of both classes, or values that are not finite.
+    x [P, n, d] float32 or float64 (fastest as a view of [P, d, n]); y [P, n] with 0 and 1 (or [P, n, M], other labels in each
+    column); weight [P, n, M] >= 0, or [P, n, 1] for all columns; c [M] or [P, M] > 0. Memory: about 6 copies of [P, n, M] and one
+    or two of x. Raises `BadInput` for shapes that do not fit, a column without rows of both classes, or values that are not finite.
     """
     y = y[..., None] if y.ndim == 2 else y
     _check(x, y, weight, c)
     total = weight.sum(1)
-    share = weight / total[:, None, :]
-    penalty = (1 / (c * total)).to(x.dtype)
-    centre = (x * share.mean(2)[..., None]).sum(1)  # nothing but the intercept changes, and it becomes well conditioned
-    x = x - centre[:, None]
-    design, basis, variance = (x, None, None) if x.shape[2] <= EXACT_UP_TO else _rotated(x, share.mean(2))
-    ones = torch.ones_like(design[..., :1])
-    problem = _Problem(torch.cat([design, ones], -1), y.to(x.dtype), share, penalty, variance)
-    beta, done, n_iter = problem.solve(tol, max_iter)
-    coef = beta[:, :-1] if basis is None else basis @ beta[:, :-1]
-    return Fit(coef, beta[:, -1] - (centre[..., None] * coef).sum(1), done, n_iter)
+    share = (weight / total[:, None, :]).transpose(1, 2).to(x.dtype).contiguous()  # [P, M or 1, n]
+    mean = share.mean(1, keepdim=True)
+    centre = x.transpose(1, 2) @ mean.transpose(1, 2)  # [P, d, 1]
+    if not bool(torch.isfinite(centre).all()):
+        raise BadInput("x holds values that are not finite; a logistic regression cannot be fitted to them.")
+    design, basis, variance, moved = _rotated(x.transpose(1, 2), mean, centre)
+    columns = max(c.shape[-1], y.shape[-1], weight.shape[-1])
+    penalty = (1 / (c * total)).to(x.dtype).expand(len(x), columns)
+    found = _Descent(design, share, share * y.transpose(1, 2).to(x.dtype), penalty, variance)
+    beta, done, n_iter = found.solve(tol, max_iter)
+    coef = basis @ beta[..., :-1].transpose(1, 2)
+    intercept = beta[..., -1]
+    return Fit(coef, intercept - (centre * coef).sum(1) if moved else intercept, done, n_iter)
 
 
 def _check(x: Tensor, y: Tensor, weight: Tensor, c: Tensor) -> None:
     n_problems, n, _ = x.shape
-    columns = weight.shape[-1]
-    if weight.shape != (n_problems, n, columns) or y.shape[:2] != (n_problems, n) or y.shape[2] not in (1, columns):
-        raise BadInput(f"x is {tuple(x.shape)}, y {tuple(y.shape)} and weight {tuple(weight.shape)}; rows must agree.")
+    columns = c.shape[-1]
+    shapes = ((n_problems, n, columns), (n_problems, n, 1))
+    if weight.shape not in shapes or y.shape not in shapes:
+        raise BadInput(
+            f"x is {tuple(x.shape)}, y {tuple(y.shape)}, weight {tuple(weight.shape)}, C {tuple(c.shape)}; rows must agree."
+        )
     if c.shape not in ((columns,), (n_problems, columns)) or not bool((c > 0).all()):
-        raise BadInput(f"C is {tuple(c.shape)}; {columns} positive strengths are needed, one a column.")
-    if not bool(torch.isfinite(x).all()):
-        raise BadInput("x holds values that are not finite; a logistic regression cannot be fitted to them.")
+        raise BadInput(f"C is {tuple(c.shape)}; positive strengths are needed, one a column.")
     if not bool(((weight * y).sum(1) > 0).all() and ((weight * (1 - y)).sum(1) > 0).all()):
         raise BadInput("A fit has rows of one class only; both are needed.")
 
 
-def _rotated(x: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """z = x V [P, n, r], V [P, d, r] orthonormal and the variances [P, r] along it; r = min(n, d).
+def _rotated(xt: Tensor, mean: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """z [P, r + 1, n] = V^T X^T over a row of ones, V [P, d, r] orthonormal, the variances along it [P, r], whether x was centred.
 
-    The penalty does not see a rotation, and a coefficient outside the rows' span is 0, so nothing is lost.
+    xt [P, d, n], mean [P, 1, n] the rows' weights, centre [P, d, 1]. The penalty does not see a rotation, and a coefficient outside
+    the rows' span is 0, so nothing is lost; r = min(n, d).
     """
-    n, d = x.shape[1:]
-    if n >= d:
-        variance, basis = torch.linalg.eigh(x.transpose(1, 2) @ (x * share[..., None]))
-        return x @ basis, basis, variance.clamp_min(0)
-    size, left = torch.linalg.eigh((x @ x.transpose(1, 2)).double())
+    n_problems, d, n = xt.shape
+    if n < d:
+        return *_spanned(xt - centre, mean), True
+    gram = (
+        xt @ xt.transpose(1, 2) / n
+    )  # without weights: rows of weight 0 or 1 in folds change it little, and nothing but speed
+    moved = bool((centre[..., 0].square() > OFF_CENTRE * gram.diagonal(dim1=1, dim2=2)).any())
+    if moved:
+        xt = xt - centre
+        gram = xt @ xt.transpose(1, 2) / n
+    variance, basis = torch.linalg.eigh(gram)
+    z = xt.new_empty(n_problems, d + 1, n)
+    torch.bmm(basis.transpose(1, 2), xt, out=z[:, :-1])
+    z[:, -1] = 1
+    return z, basis, variance.clamp_min(0), moved
+
+
+def _spanned(xt: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_rotated` for fewer rows than columns, from the products of rows with rows."""
+    size, left = torch.linalg.eigh((xt.transpose(1, 2) @ xt).double())
     length = size.clamp_min(0).sqrt()
     kept = size > NULL * size[:, -1:]
     inverse = torch.where(kept, 1 / length.clamp_min(1e-300), 0.0)
-    basis = (x.transpose(1, 2).double() @ left * inverse[:, None, :]).to(x.dtype)
-    design = (left * torch.where(kept, length, 0.0)[:, None, :]).to(x.dtype)
-    return design, basis, (design.square() * share[..., None]).sum(1)
+    basis = (xt.double() @ left * inverse[:, None, :]).to(xt.dtype)
+    rows = (left * torch.where(kept, length, 0.0)[:, None, :]).transpose(1, 2).to(xt.dtype)
+    variance = (rows.square() * mean).sum(2)
+    return torch.cat([rows, torch.ones_like(rows[:, :1])], 1), basis, variance
 
 
-class _Problem:
-    """The problems in the coordinates in which they are solved; `z` ends in a column of ones. Finished ones are set aside."""
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vecdot(a, b)[..., None]
 
-    def __init__(self, z: Tensor, y: Tensor, share: Tensor, penalty: Tensor, variance: Tensor | None) -> None:
-        self.z, self.y, self.share = z, y, share
-        size = z.shape[-1]
-        self.penalty = penalty[:, None, :].expand(-1, size, -1).clone()  # [P, size, M]
-        self.penalty[:, -1] = 0
-        self.variance = None if variance is None else torch.nn.functional.pad(variance, (0, 1), value=1.0)
+
+class _Descent:
+    """All columns in the coordinates in which they are solved; z [P, D, n] ends in a row of ones. Finished ones are set aside.
+
+    beta, gradient, direction [P, M, D]; margin and the other quantities of rows [P, M, n].
+    """
+
+    def __init__(self, z: Tensor, share: Tensor, target: Tensor, penalty: Tensor, variance: Tensor) -> None:
+        self.z, self.share, self.target = z, share, target  # target = share * y
+        self.penalty = penalty[..., None].repeat(1, 1, z.shape[1])
+        self.penalty[..., -1] = 0
+        least = torch.finfo(z.dtype).tiny * 1e12  # so that a column of zeros has a step, of 0
+        self.variance = torch.nn.functional.pad(variance.clamp_min(least), (0, 1), value=1.0)[:, None]
+        shape = (*penalty.shape, z.shape[2])
+        self.beta, self.margin = torch.zeros_like(self.penalty), z.new_zeros(shape)
+        self._room(shape)
+        self._refresh()
+
+    def _room(self, shape: tuple[int, ...]) -> None:
+        self.p, self.left, self.curve, self.along, self.product = (self.z.new_empty(shape) for _ in range(5))
+
+    def _refresh(self) -> None:
+        """At the margins: residuals share (p - y) in `left` and curvatures share p (1 - p) in `curve`."""
+        p = torch.sigmoid(self.margin, out=self.p)
+        seen = torch.mul(self.share, p, out=self.product)
+        torch.addcmul(seen, seen, p, value=-1, out=self.curve)
+        torch.sub(seen, self.target, out=self.left)
 
     def solve(self, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
-        n_problems, _, columns = self.share.shape
-        whole = self.z.new_zeros(n_problems, self.z.shape[-1], columns)
-        done_all = torch.zeros(n_problems, columns, dtype=torch.bool)
-        rows, cols = torch.arange(n_problems)[:, None], torch.arange(columns)
-        beta, done = whole.clone(), done_all.clone()
-        margin = torch.zeros_like(self.share)
-        for step in range(1, max_iter + 1):
-            beta, margin, done = self._newton(beta, margin, done, tol)
-            whole[rows, :, cols] = beta.transpose(1, 2)
-            done_all[rows, cols] = done
-            p_open, m_open = ~done.all(1), ~done.all(0)
-            if not bool(p_open.any()):
-                return whole, done_all, step
-            if int(p_open.sum()) * int(m_open.sum()) < COMPACT * done.numel():
-                rows, cols = rows[p_open], cols[m_open]
-                beta, margin, done = (t[p_open][..., m_open] for t in (beta, margin, done))
-                self._keep(p_open, m_open)
-        return whole, done_all, max_iter
+        """beta [P, M, D], which columns are done [P, M], and how many steps the slowest took."""
+        rounding = ROUNDING * torch.finfo(self.z.dtype).eps
+        wanted, floor = max(tol, rounding) ** 2, rounding**2
+        whole, done_all = self.beta.clone(), torch.zeros(self.beta.shape[:2], dtype=torch.bool)
+        rows, cols = torch.arange(len(whole))[:, None], torch.arange(whole.shape[1])
+        last: tuple[Tensor, Tensor, Tensor] | None = None  # gradient, its size, direction
+        for step in range(max_iter + 1):
+            gradient = torch.baddbmm(self.penalty * self.beta, self.left, self.z.transpose(1, 2))
+            diagonal = torch.addcmul(self.penalty, self.variance, self.curve.sum(-1, keepdim=True))
+            ready = gradient / diagonal
+            size = _dot(gradient, ready)
+            reached = _dot(diagonal * self.beta, self.beta) - diagonal[..., -1:] * self.beta[..., -1:].square()
+            done = (size <= (wanted * reached).clamp_min(floor))[..., 0]
+            n_open = done.numel() - int(done.sum())
+            if n_open < COMPACT * done.numel() or step == max_iter:
+                whole[rows, cols], done_all[rows, cols] = self.beta, done
+                if not n_open or step == max_iter:
+                    return whole, done_all, step
+                some, columns = ~done.all(1), ~done.all(0)
+                if int(some.sum()) * int(columns.sum()) < COMPACT * done.numel():
+                    rows, cols = rows[some], cols[columns]
+                    gradient, ready, size, done = (t[some][:, columns] for t in (gradient, ready, size, done))
+                    last = None if last is None else tuple(t[some][:, columns] for t in last)  # type: ignore[assignment]
+                    self._keep(some, columns)
+            last = self._step(gradient, ready, size, done, last)
+        raise AssertionError("the loop returns")
 
     def _keep(self, problems: Tensor, columns: Tensor) -> None:
-        whole = bool(problems.all())
-        self.share, self.penalty = (t[problems][..., columns] for t in (self.share, self.penalty))
-        self.y = self.y[problems] if self.y.shape[-1] == 1 else self.y[problems][..., columns]
-        if not whole:
-            self.z = self.z[problems]
-            self.variance = None if self.variance is None else self.variance[problems]
+        def kept(t: Tensor) -> Tensor:
+            t = t if bool(problems.all()) else t[problems]
+            return t[:, columns] if t.shape[1] == len(columns) else t
 
-    def _newton(self, beta: Tensor, margin: Tensor, done: Tensor, tol: float) -> tuple[Tensor, Tensor, Tensor]:
-        p = torch.sigmoid(margin)
-        gradient = self.z.transpose(1, 2) @ (self.share * (p - self.y)) + self.penalty * beta
-        curve = self.share * p * (1 - p)
-        step = self._exact(curve, gradient) if self.variance is None else self._conjugate(curve, gradient, done)
-        slope = (gradient * step).sum(1)
-        along = self.z @ step
-        length = self._line(beta, margin, step, along, slope) * ~done
-        small = step.abs().amax(1) <= tol * (1 + beta.abs().amax(1))
-        beta = beta + length[:, None] * step
-        return beta, margin + length[:, None] * along, done | small
+        self.share, self.target, self.penalty, self.beta, self.margin, curve = (
+            kept(t) for t in (self.share, self.target, self.penalty, self.beta, self.margin, self.curve)
+        )
+        if not bool(problems.all()):
+            self.z, self.variance = self.z[problems], self.variance[problems]
+        self._room(tuple(self.margin.shape))
+        self.curve = curve
 
-    def _loss(self, margin: Tensor, beta: Tensor) -> Tensor:
-        fit = torch.nn.functional.softplus(margin) - self.y * margin
-        return (self.share * fit).sum(1) + (self.penalty * beta.square()).sum(1) / 2
+    def _step(
+        self, gradient: Tensor, ready: Tensor, size: Tensor, done: Tensor, last: tuple[Tensor, Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        direction = -ready
+        if last is not None:
+            before, size_before, came = last
+            turned = ((size - _dot(before, ready)) / size_before.clamp_min(1e-300)).clamp_min(0)
+            direction = torch.addcmul(direction, turned, came)
+        slope = _dot(gradient, direction)
+        uphill = slope >= 0
+        if bool(uphill.any()):
+            direction, slope = torch.where(uphill, -ready, direction), torch.where(uphill, -size, slope)
+        torch.bmm(direction, self.z, out=self.along)
+        self._line(direction, slope, done[..., None])
+        return gradient, size, direction
 
-    def _line(self, beta: Tensor, margin: Tensor, step: Tensor, along: Tensor, slope: Tensor) -> Tensor:
-        """The largest of 1, 1/2, 1/4, ... that lowers the loss enough [P, M]; 1 where the step is lost in rounding."""
-        start = self._loss(margin, beta)
-        noise = 8 * torch.finfo(beta.dtype).eps * start.abs()
-        length = torch.ones_like(slope)
-        for _ in range(HALVINGS):
-            moved = self._loss(margin + length[:, None] * along, beta + length[:, None] * step)
-            bad = ~(moved <= start + SUFFICIENT * length * slope + noise)
-            if not bool(bad.any()):
+    def _line(self, direction: Tensor, slope: Tensor, done: Tensor) -> None:
+        """Moves beta along its direction to where the slope is nearly flat: Newton's method in one variable, within brackets."""
+        shrunk = self.penalty * direction
+        bend_beta, slope_beta = _dot(shrunk, direction), _dot(shrunk, self.beta)
+        length = (-slope / self._bend(bend_beta)).masked_fill(done, 0)
+        self.margin.addcmul_(length, self.along)
+        low = high = torch.zeros_like(slope)
+        for place in range(PROBES):
+            self._refresh()
+            here = _dot(self.left, self.along) + torch.addcmul(slope_beta, length, bend_beta)
+            done = done | (here.abs() <= -GUARD * slope)
+            if bool(done.all()):
                 break
-            length = torch.where(bad, length / 2, length)
-        return length
+            high = high if place else torch.full_like(slope, torch.inf)
+            low, high = torch.where(here < 0, length, low), torch.where(here > 0, length, high)
+            there = length - here / self._bend(bend_beta)
+            middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
+            there = torch.where((there > low) & (there < high), there, middle)
+            there = torch.where(done, length, there)
+            self.margin.addcmul_(there - length, self.along)
+            length = there
+        self.beta = torch.addcmul(self.beta, length, direction)
 
-    def _exact(self, curve: Tensor, gradient: Tensor) -> Tensor:
-        """-H^-1 g with the whole Hessian of each column."""
-        weighted = curve.transpose(1, 2).sqrt()[..., None] * self.z[:, None]  # [P, M, n, size]
-        hessian = weighted.transpose(2, 3) @ weighted
-        hessian.diagonal(dim1=2, dim2=3).add_(self.penalty.transpose(1, 2))
-        ridge = torch.finfo(curve.dtype).eps * hessian.diagonal(dim1=2, dim2=3).amax(-1, keepdim=True)
-        hessian.diagonal(dim1=2, dim2=3).add_(ridge)
-        factor = torch.linalg.cholesky_ex(hessian)[0]
-        return -torch.cholesky_solve(gradient.transpose(1, 2)[..., None], factor)[..., 0].transpose(1, 2)
-
-    def _conjugate(self, curve: Tensor, gradient: Tensor, done: Tensor) -> Tensor:
-        """-H^-1 g to a tolerance that tightens as the gradient falls, by preconditioned conjugate gradients."""
-        assert self.variance is not None
-        scale = self.variance[:, :, None] * curve.sum(1)[:, None, :] + self.penalty
-        scale = scale.clamp_min(torch.finfo(curve.dtype).tiny * 1e6)
-        residual = -gradient
-        step = torch.zeros_like(gradient)
-        ready = residual / scale
-        direction = ready.clone()
-        rho = (residual * ready).sum(1)
-        size = rho.clone()  # of the gradient in the preconditioner's norm
-        wanted = size.sqrt().clamp(*FORCING).square() * size
-        columns = torch.arange(size.shape[1])
-        penalty, found = self.penalty, step
-        for _ in range(MAX_CG):
-            busy = (rho > wanted) & ~done
-            open_ = busy.any(0)
-            if not bool(open_.any()):
-                break
-            if int(open_.sum()) < COMPACT * len(open_):
-                found[..., columns] = step
-                columns = columns[open_]
-                step, residual, direction, scale, penalty, curve, rho, wanted, busy, done = (
-                    t[..., open_] for t in (step, residual, direction, scale, penalty, curve, rho, wanted, busy, done)
-                )
-            product = self.z.transpose(1, 2) @ (curve * (self.z @ direction)) + penalty * direction
-            bend = (direction * product).sum(1)
-            alpha = torch.where(busy & (bend > 0), rho / bend.clamp_min(1e-30), 0.0)[:, None]
-            step = step + alpha * direction
-            residual = residual - alpha * product
-            ready = residual / scale
-            fresh = (residual * ready).sum(1)
-            direction = ready + torch.where(busy, fresh / rho.clamp_min(1e-30), 0.0)[:, None] * direction
-            rho = torch.where(busy, fresh, rho)
-        found[..., columns] = step
-        return found
+    def _bend(self, bend_beta: Tensor) -> Tensor:
+        """The second derivative along the direction [P, M, 1]."""
+        return (_dot(torch.mul(self.curve, self.along, out=self.product), self.along) + bend_beta).clamp_min(1e-30)

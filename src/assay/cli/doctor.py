@@ -14,7 +14,7 @@ from assay.cli.parsing import parse
 
 ABOUT = "Say what works on this machine and what does not, and why: devices, number formats, kernels, packages, network settings."
 
-OPTIONAL = {"duckdb": "exploring latents", "peft": "fine-tuning", "starlette": "the viewer", "triton": "GPU kernels"}
+OPTIONAL = {"duckdb": "exploring latents", "peft": "fine-tuning", "starlette": "the viewer"}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,6 +42,7 @@ def examine() -> dict[str, tuple[str, str]]:
     from assay import kernels
     from assay.core import shipped
     from assay.core.provenance import versions
+    from assay.kernels import triton_found
 
     found: dict[str, tuple[str, str]] = {
         "python": ("yes", platform.python_version()),
@@ -62,9 +63,15 @@ def examine() -> dict[str, tuple[str, str]]:
         ("yes", "Apple GPU") if torch.backends.mps.is_available() else ("no", "not an Apple GPU, or torch lacks it")
     )
     used, why = kernels.describe()
+    broken = triton_found.trial()
+    names = (*kernels.IMPLEMENTATIONS, *(kernels.TRITON if not broken else ()))
     found["kernels"] = (
         used,
-        f"in use{f': {why}' if why else ''}; {', '.join(kernels.IMPLEMENTATIONS)} can be chosen by --kernels",
+        f"in use{f': {why}' if why else ''}; {', '.join(dict.fromkeys(names))} can be chosen by --kernels",
+    )
+    found["triton"] = (
+        "no" if broken else "yes",
+        broken or "GPU kernels, tried once just now: they compile and give the right numbers",
     )
     for name in ("transformers", "tokenizers", "datasets", "pyarrow", "matplotlib"):
         try:

@@ -28,9 +28,9 @@ class Flags(Common):
     text_column: str = "text"
     """The column or key that holds the text."""
     context: int | None = None
-    """Tokens in a block; the model's own context when not given, at most 1024."""
+    """Tokens in a block; the model's own context when not given, at most 512."""
     store_dtype: str = "float32"
-    """Number format on disk: float32, bfloat16 or float16."""
+    """Number format on disk: float32, bfloat16 or float16; --dtype is that of the model."""
     batch_size: int = 16
     """Blocks in one forward pass."""
     resume: bool = False
@@ -43,9 +43,11 @@ def main(argv: list[str]) -> int:
 
 def run(flags: Any) -> int:
     from assay import activations, models
+    from assay.activations.source import torch_dtype
     from assay.cli.opening import blocks_of, model_facts, set_threads
 
     set_threads(flags.threads)
+    torch_dtype(flags.store_dtype)  # refused before the model and the text are read
     model = models.load(flags.model, device=flags.device, dtype=flags.dtype)
     sites = [model.canonical(site) for site in flags.site]
     blocks = blocks_of(model, flags.text, flags.text_column, flags.context, flags.quiet)

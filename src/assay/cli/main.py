@@ -12,6 +12,7 @@ from assay.core.errors import AssayError, nearest
 
 VERBS = {
     "demo": "the main job on what ships with the package: train, compare, report; offline",
+    "plan": "what a run will take, before it starts: memory, disk, hours, and how to divide it",
     "harvest": "write a model's activations at some sites to disk",
     "train": "train one dictionary",
     "sweep": "train many dictionaries over one reading of the activations",

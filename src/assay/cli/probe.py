@@ -11,11 +11,13 @@ from assay.core.errors import BadOption
 
 ABOUT = """Probe a model's activations for the labels of texts, with and without the latents of dictionaries, and say who wins.
 
-  assay probe --fetch-tasks                                   once: the 113 tasks of the wheel sae-probes 0.4.2
+  assay probe --fetch-tasks                                   once: the tasks of the wheel sae-probes 0.4.2
   assay probe --model M --site resid_post.3 --dict runs/train-1 --tasks quick --out runs/probe-1
   assay probe --model storyworld --site resid_post.1 --tasks storyworld
   assay probe --dict runs/sweep --tasks mine.csv --label-column spam --positive yes
   assay probe --dict runs/train-1 --tasks core --regime scarcity
+  assay probe --dict runs/train-1 --tasks multiclass          or continuous, or 10_nyc_borough,28: sets of classes and of numbers
+  assay probe --dict runs/train-1 --tasks quick --scan corpus.jsonl.gz
 
 Duplicates go before the split, everything is chosen inside the fold, and permuted labels must give .5. A run that was stopped continues
 with the same command.
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> int:
 
     set_threads(flags.threads)
     options = ProbeConfig(**subset(flags, ProbeConfig))
-    columns = tables.Columns(options.text_column, options.label_column, options.positive)
+    columns = tables.Columns(options.text_column, options.label_column, options.positive, options.above)
     name, tasks = presets.chosen(options.tasks, place, columns)
     if flags.test is not None:
         tasks = tables.with_test(tasks, flags.test, columns, allow_shared=flags.allow_shared)

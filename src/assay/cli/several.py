@@ -24,7 +24,7 @@ def speaks() -> bool:
 
 def refuse(verb: str) -> None:
     """A verb that would only do the same work several times is refused where several processes were started."""
-    if asked() and verb in {"demo", "evaluate", "study", "report", "convert", "push", "probe"}:
+    if asked() and verb not in VERBS:
         raise BadOption(
             f"assay {verb} runs in one process, but torchrun started {os.environ['WORLD_SIZE']}; start it without torchrun "
             f"({', '.join(VERBS)} run in several)."
@@ -44,9 +44,5 @@ def together(flags: Any, run: Callable[[Any], int]) -> int:
         if distribution.leading():
             return run(flags)
         flags.quiet = True
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as unsaid:
-            try:
-                return run(flags)
-            except Exception:
-                unsaid.truncate(0)
-                raise
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return run(flags)

@@ -18,6 +18,7 @@ ABOUT = """Train one dictionary on a model's activations. --arch is read first a
   assay train --activations acts --arch topk --d-sae 512 --k 8 --n-tokens 5M --out runs/topk-8
   assay train ... --resume                              after Ctrl-C or a crash: the same weights, bit for bit
   torchrun --nproc-per-node 4 -m assay train ... --out DIR   the same in several processes, each with its part of every batch
+  torchrun ... -m assay train ... --latent-shards 2 --out DIR   each with its part of the latents too, for what does not fit one device
   assay train --arch gated --help                       the options of gated
 """
 

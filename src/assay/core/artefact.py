@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -66,14 +67,19 @@ def sync_folder(folder: Path) -> None:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
-    path = Path(path)
+    with becoming(Path(path)) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def becoming(path: Path) -> Generator[Path]:
+    """A temporary name beside `path`; on leaving, what was written there is synced and takes its place."""
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
@@ -97,11 +103,21 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, atomically. Views and non-contiguous tensors are made contiguous first."""
-    from safetensors.torch import save
+    """Write tensors as safetensors, atomically, from where they lie: only views and non-contiguous ones are copied first."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    atomic_write(path, save(plain, metadata=dict(metadata or {})))
+    with becoming(Path(path)) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as files are made here; the library makes its own for the owner alone
+        try:
+            save_file(plain, temporary, metadata=dict(metadata or {}))
+            temporary.chmod(mode)
+        except SafetensorError as error:  # the system's refusals come as words
+            if (number := re.search(r"os error (\d+)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -127,7 +143,7 @@ def free_name(path: Path) -> Path:
 
 def _leftover(path: Path) -> bool:
     """Whether this is a temporary file that a killed run left behind."""
-    return path.name.startswith(".") and path.suffix in (".tmp", ".partial")
+    return path.name.startswith(".") and (path.suffix in (".tmp", ".partial") or path.name.startswith(".tmp"))
 
 
 def refuse_existing(path: Path, resumable: bool = False) -> None:

@@ -1,8 +1,12 @@
 """The processes of one run, as `torchrun` starts them, and what they say to each other. One process alone: everything is the identity.
 
-Rows are split between processes only inside `with split_rows():`, the step of a training run; there `mean`, `total` and `gathered`
-speak to the others, elsewhere they return what they are given. So code that sums over rows says so once, and evaluation, sampling
-and initialisation, which every process does for itself, need not know that there are others.
+They stand in a mesh [row parts, latent shards], rank = row part * shards + shard. The processes of one row part see the same rows and
+hold different latents of a dictionary; those of one shard hold the same latents and see different rows. Without `divided` there is
+one shard, and every process is a row part.
+
+Rows are split only inside `with split_rows():` and latents only inside `with split_latents():`, which the step of a training run opens;
+there the functions below and those of `latent_shards.py` speak to the others, elsewhere they return what they are given. So code that
+sums over rows or latents says so once, and evaluation, sampling and initialisation, which every process does for itself, need not know that there are others.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -20,7 +25,10 @@ from assay.core.errors import BadOption
 
 PATIENCE = timedelta(hours=4)  # one process may fit a classical dictionary or write a large file while the others wait
 
-_split = False
+Axis = Literal["rows", "latents"]
+
+_split: set[Axis] = set()
+_mesh: Any = None  # torch's DeviceMesh while a run divides its latents
 
 
 def asked() -> bool:
@@ -53,12 +61,57 @@ def joined(device: str = "cpu") -> Generator[str]:
         dist.destroy_process_group()
 
 
+# ---- who is there --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def divided(latent_shards: int) -> Generator[None]:
+    """Inside, the processes stand in a mesh of so many latent shards. Raises BadOption where their number does not allow it."""
+    global _mesh
+    if latent_shards == 1:
+        yield
+        return
+    if n_processes() % latent_shards:
+        started = f"torchrun started {n_processes()} processes" if n_processes() > 1 else "there is one process"
+        raise BadOption(
+            f"--latent-shards is {latent_shards}, but {started}; start a multiple of {latent_shards}: "
+            f"torchrun --nproc-per-node {latent_shards} -m assay train ..."
+        )
+    from torch.distributed.device_mesh import init_device_mesh
+
+    before = _mesh
+    shape = (n_processes() // latent_shards, latent_shards)
+    _mesh = init_device_mesh(_device(), shape, mesh_dim_names=("rows", "latents"))
+    try:
+        yield
+    finally:
+        _mesh = before
+
+
 def n_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def shards() -> int:
+    """Among how many processes the latents of a dictionary are divided."""
+    return 1 if _mesh is None else _mesh.size(1)
+
+
+def shard() -> int:
+    """Which of the shards this process holds."""
+    return rank() % shards()
+
+
+def row_parts() -> int:
+    return n_processes() // shards()
+
+
+def row_part() -> int:
+    return rank() // shards()
 
 
 def leading() -> bool:
@@ -81,11 +134,28 @@ def agreed(said: bool) -> bool:
     return bool(vote.item())
 
 
+# ---- what is divided -----------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def split_rows() -> Generator[None]:
-    """Inside, each process holds its own part of the rows, and the functions below speak to the others."""
+    """Inside, each process holds its own part of the rows."""
+    with _splitting("rows", row_parts()):
+        yield
+
+
+@contextmanager
+def split_latents() -> Generator[None]:
+    """Inside, each process holds its own latents of a dictionary."""
+    with _splitting("latents", shards()):
+        yield
+
+
+@contextmanager
+def _splitting(axis: Axis, n: int) -> Generator[None]:
     global _split
-    before, _split = _split, n_processes() > 1
+    before = _split
+    _split = {*before, axis} if n > 1 else before
     try:
         yield
     finally:
@@ -94,15 +164,26 @@ def split_rows() -> Generator[None]:
 
 def parts() -> int:
     """Among how many processes the rows at hand are divided."""
-    return n_processes() if _split else 1
+    return row_parts() if "rows" in _split else 1
+
+
+def latent_parts() -> int:
+    """Among how many processes the latents at hand are divided."""
+    return shards() if "latents" in _split else 1
 
 
 def share(n: int) -> slice:
     """This process's rows of n, contiguous and in the order of ranks; n must be divisible."""
-    each, rest = divmod(n, n_processes())
+    each, rest = divmod(n, row_parts())
     if rest:
-        raise BadOption(f"{n} rows cannot be divided evenly among {n_processes()} processes; choose --batch-size so.")
-    return slice(rank() * each, (rank() + 1) * each)
+        raise BadOption(f"{n} rows cannot be divided evenly among {row_parts()} processes; choose --batch-size so.")
+    return slice(row_part() * each, (row_part() + 1) * each)
+
+
+def held(n: int, which: int | None = None) -> slice:
+    """The latents of n that a shard holds (this process's own unless said), contiguous and in the order of shards."""
+    which = shard() if which is None else which
+    return slice(n * which // shards(), n * (which + 1) // shards())
 
 
 def portion(n: int, unit: int) -> slice:
@@ -112,53 +193,74 @@ def portion(n: int, unit: int) -> slice:
     return slice(first * unit, min(last * unit, n))
 
 
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
 def joined_rows(x: Tensor) -> Tensor:
     """The rows of every process's x, one after the other, wherever this is called: all processes must call it together."""
     return x if n_processes() == 1 else torch.cat(each(x))
 
 
 def total(x: Tensor) -> Tensor:
-    """The sum over all processes, the same bits in each."""
-    if not _split:
-        return x
-    summed = x.detach().clone().contiguous()
-    dist.all_reduce(summed)
-    return summed
+    """The sum over the parts of the rows, the same bits in each."""
+    return all_summed(x, "rows") if parts() > 1 else x
 
 
 def mean(x: Tensor) -> Tensor:
-    """The mean over all processes. Under autograd the gradient of this process's own part, as if it were alone: averaging the
-    gradients of all processes then gives that of the mean."""
-    if not _split:
+    """The mean over the parts of the rows. Under autograd the gradient of this process's own part, as if it were alone: averaging
+    the gradients of all parts then gives that of the mean."""
+    if parts() == 1:
         return x
-    others = total(x) / n_processes() - x.detach()
+    others = total(x) / parts() - x.detach()
     return x + others
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor's mean over all processes, in one exchange."""
-    if not _split or not tensors:
+    """Each tensor's mean over the parts of the rows, in one exchange."""
+    if parts() == 1 or not tensors:
         return tensors
-    flat = total(torch.cat([t.flatten() for t in tensors.values()])) / n_processes()
+    flat = total(torch.cat([t.flatten() for t in tensors.values()])) / parts()
     pieces = flat.split([t.numel() for t in tensors.values()])
     return {name: piece.view_as(t) for (name, t), piece in zip(tensors.items(), pieces, strict=True)}
 
 
-def gathered(x: Tensor) -> Tensor:
-    """The rows of all processes one after the other, in the order of ranks; their numbers of rows may differ."""
-    return torch.cat(each(x)) if _split else x
+# ---- rows and latents ----------------------------------------------------------------------------------------------
 
 
-def each(x: Tensor) -> list[Tensor]:
-    """Every process's x, in the order of ranks; all but the first axis agree. Bytes are exchanged, so any dtype will do."""
-    sizes = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(n_processes())]
-    dist.all_gather(sizes, torch.tensor([len(x)], device=_device()))
+def each_part(x: Tensor) -> list[Tensor]:
+    """x of every process that holds some of the rows and latents at hand, in the order of ranks; their lengths may differ."""
+    if parts() > 1 and latent_parts() > 1:
+        return each(x)
+    return each(x, "rows") if parts() > 1 else each(x, "latents") if latent_parts() > 1 else [x]
+
+
+def each(x: Tensor, axis: Axis | None = None) -> list[Tensor]:
+    """Every process's x (those along one axis of the mesh), in the order of ranks; all but the first axis agree. Bytes are
+    exchanged, so any dtype will do."""
+    along = group(axis)
+    n = dist.get_world_size(along)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(n)]
+    dist.all_gather(sizes, torch.tensor([len(x)], device=_device()), group=along)
     lengths = [int(size) for size in sizes]
+    if max(lengths) == 0:
+        return [x] * n
     padded = torch.zeros(max(lengths), *x.shape[1:], dtype=x.dtype, device=_device())
     padded[: len(x)] = x.detach()
     found = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather([f.view(-1).view(torch.uint8) for f in found], padded.view(-1).view(torch.uint8))
+    dist.all_gather([f.view(-1).view(torch.uint8) for f in found], padded.view(-1).view(torch.uint8), group=along)
     return [part[:n].to(x.device) for part, n in zip(found, lengths, strict=True)]
+
+
+def all_summed(x: Tensor, axis: Axis) -> Tensor:
+    """The sum over the processes along one axis of the mesh, split or not; always a tensor of its own, without a graph."""
+    result = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(result, group=group(axis))
+    return result
+
+
+def group(axis: Axis | None) -> Any:
+    """The processes along one axis of the mesh that this one belongs to; None: all there are."""
+    return None if axis is None or _mesh is None else _mesh.get_group(axis)
 
 
 def _device() -> str:

@@ -41,8 +41,8 @@ class Bar:
 
 
 @contextmanager
-def progress(total: float, what: str, unit: str, *, quiet: bool = False, done: float = 0) -> Generator[Bar]:
-    """Show `what` advancing to `total` in `unit`s. Nothing is drawn when stderr is not a terminal."""
+def progress(total: float | None, what: str, unit: str, *, quiet: bool = False, done: float = 0) -> Generator[Bar]:
+    """Show `what` advancing to `total` in `unit`s, None where nobody knows. Nothing is drawn when stderr is not a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield Bar(None, quiet)

@@ -18,7 +18,9 @@ from assay.core.errors import NotFound, nearest
 from assay.dictionaries.base import DENSE, FIT, FROZEN, GIVEN, GRADIENT, LIVE, SPARSE, Dictionary
 from assay.dictionaries.files import load, save, verify
 
-NOT_ARCHITECTURES = {"base", "conversions", "files", "fitting", "rows", "whole_rows", "wiring"}
+NOT_ARCHITECTURES = {
+    "base", "conversions", "files", "fitting", "initialisation", "options", "rescaling", "rows", "whole_rows", "wiring",
+}  # fmt: skip
 
 __all__ = [
     "DENSE", "FIT", "FROZEN", "GIVEN", "GRADIENT", "LIVE", "SPARSE", "Dictionary", "build", "class_of", "config_class", "load", "names",

@@ -8,8 +8,8 @@ W_enc [d_in, d_sae], W_dec [d_sae, d_out]; row i of W_dec is the direction of la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from assay import kernels
-from assay.core import distribution
-from assay.core.config import config, require
+from assay.core import distribution, latent_shards
+from assay.core.config import require
 from assay.core.errors import BadInput
-from assay.dictionaries.rows import Rows, normalised, undone
-from assay.dictionaries.wiring import Block, Support, across, along, blocks_of, chosen, part, slices
+from assay.dictionaries.options import Config, unusual
+from assay.dictionaries.rows import normalised, undone
+from assay.dictionaries.wiring import Block, Scale, Support, across, blocks_of, chosen, part, slices
 from assay.kernels import Codes, Selection
 
 LIVE: Literal["live"] = "live"
@@ -31,62 +32,9 @@ GRADIENT, FIT, GIVEN = "gradient", "fit", "given"
 SPARSE: Literal["sparse"] = "sparse"  # the engine steps on the support that `select` names
 DENSE: Literal["dense"] = "dense"  # `loss` is written by hand and differentiated as a whole
 
-Scale = float | Sequence[float]
 # (code, decoder), or (code, decoder, m): only the latents below m. A decoder is LIVE, FROZEN, or the name of an extra one,
 # which leaves b_dec and W_skip detached
 Recon = tuple[str, str] | tuple[str, str, int]
-
-
-@config
-class Config:
-    """What every architecture needs to know."""
-
-    d_in: int
-    """Width of the activations that are read."""
-    d_sae: int
-    """Number of latents."""
-    d_out: int | None = None
-    """Width of the activations that are predicted; the input's own when not given."""
-    wiring: Literal["sae", "transcoder", "crosscoder", "crosslayer", "perlayer"] = "sae"
-    """Which sites latents read and write: their own, another, all with all, each layer to itself and all later ones, or each layer to
-    itself only."""
-    skip: bool = False
-    """Whether a dense path W_skip [d_in, d_out] adds x @ W_skip to the prediction; of several layers one each, to what the layer writes."""
-    in_sites: tuple[int, ...] | None = None
-    """Widths of the sites that x concatenates; one site of width d_in when not given."""
-    out_sites: tuple[int, ...] | None = None
-    """Widths of the sites that are predicted; one of width d_out, or the sites that are read when d_out is not given."""
-    rows: Rows = "as_is"
-    """How each row is normalised by itself before it is encoded, and back after: as_is, layer_norm, constant_norm (`rows.py`)."""
-
-    def __post_init__(self) -> None:
-        alone = self.wiring == "sae" and len(self.widths_in) == 1 and self.d_in > 1
-        require(self.rows == "as_is" or alone, "rows", self.rows, "as_is unless wiring is sae, of one site")
-        require(self.d_in > 0, "d_in", self.d_in, "a positive width")
-        require(self.d_sae > 0, "d_sae", self.d_sae, "a positive number of latents")
-        require(self.d_out is None or self.d_out > 0, "d_out", self.d_out, "a positive width")
-        for name, sites, total in (("in_sites", self.in_sites, self.d_in), ("out_sites", self.out_sites, self.d_out)):
-            whole = self.d_in if total is None else total
-            require(sites is None or sum(sites) == whole, name, sites, f"widths that add up to {whole}")
-        if self.layered:
-            n = len(self.widths_in)
-            require(len(self.widths_out) == n, "out_sites", self.out_sites, f"{n} widths, as many as in_sites")
-            require(self.d_sae % n == 0, "d_sae", self.d_sae, f"a multiple of the {n} layers, so that each has as many")
-        across = self.wiring == "transcoder" or self.layered
-        require(not self.skip or across, "skip", self.skip, "off unless wiring is transcoder, crosslayer or perlayer")
-
-    @property
-    def layered(self) -> bool:
-        """Whether the wiring has a block of latents for each layer."""
-        return self.wiring in ("crosslayer", "perlayer")
-
-    @property
-    def widths_in(self) -> tuple[int, ...]:
-        return self.in_sites or (self.d_in,)
-
-    @property
-    def widths_out(self) -> tuple[int, ...]:
-        return self.out_sites or (self.widths_in if self.d_out in (None, self.d_in) else (self.d_out,))
 
 
 @dataclass(frozen=True)
@@ -109,22 +57,18 @@ class Dictionary(nn.Module):
     extra_encoders: tuple[str, ...] = ()  # more matrices like W_enc; only in an instance that steps DENSE, of one block
     extra_decoders: tuple[str, ...] = ()  # more matrices like W_dec, for terms of `recon`; only with one block
     degree: dict[str, int] = {}  # how each vector and state scales when x does
+    logarithms: tuple[str, ...] = ()  # vectors of degree 0 that hold the logarithm of a number of degree 1
     reduce: dict[str, Callable[[Tensor], Tensor]] = {}  # penalty -> f(omega [d_sae]); default: sum
     uses_dec_norm: bool = False  # whether `pairs` reads p.dec_norm
     frozen: tuple[str, ...] = ()  # parameters that training never changes; a matrix's name stands for all its blocks
-    role: ClassVar[Literal["method", "baseline", "control"]] = (
-        "method"  # its part in an evaluation, unless that says otherwise
-    )
-    batch_codes: ClassVar[bool] = (
-        False  # whether a row's codes depend on its batch in training, so that L0 differs from inference
-    )
+    # its part in an evaluation, unless that says otherwise
+    role: ClassVar[Literal["method", "baseline", "control"]] = "method"
+    batch_codes: ClassVar[bool] = False  # whether in training a row's codes depend on its batch, so that L0 differs
     seedless: ClassVar[bool] = False  # whether no seed changes it
-    variants: ClassVar[tuple[str, ...]] = (
-        "wiring",
-    )  # options that make it another arm where they differ from their default
-    fit_free: ClassVar[
-        tuple[str, ...]
-    ] = ()  # options that `fit` does not read: dictionaries that differ in them share a fit
+    # options that make it another arm where they differ from their default
+    variants: ClassVar[tuple[str, ...]] = ("wiring",)
+    # options that `fit` does not read: dictionaries that differ in them share a fit
+    fit_free: ClassVar[tuple[str, ...]] = ()
     signed: ClassVar[bool] = False
     dead_latents: Literal["resample", "auxk"] | None = None  # how the trainer revives latents
     beta1: ClassVar[float] = 0.9  # the recipe's first Adam coefficient, used when the run does not say
@@ -138,7 +82,7 @@ class Dictionary(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        d_in, d_sae, d_out = config.d_in, config.d_sae, config.d_out or config.d_in
+        d_in, d_sae, d_out = config.d_in, self.d_sae, config.d_out or config.d_in
         require(
             self.pre_bias is None or d_out == d_in,
             "d_out",
@@ -146,9 +90,8 @@ class Dictionary(nn.Module):
             f"d_in={d_in}, since {self.arch} also subtracts b_dec from x; wiring=transcoder predicts another site",
         )
         shapes = [block.shape for block in self.blocks]
-        enc = [
-            nn.Parameter(torch.zeros(f, n_in).t()) for n_in, f, _ in shapes
-        ]  # stored latent-major, seen as [d_in, d_sae]
+        # stored latent-major, seen as [d_in, d_sae]
+        enc = [nn.Parameter(torch.zeros(f, n_in).t()) for n_in, f, _ in shapes]
         dec = [nn.Parameter(torch.zeros(f, n_out)) for _, f, n_out in shapes]
         self.W_enc: Any = enc[0] if len(shapes) == 1 else nn.ParameterList(enc)
         self.W_dec: Any = dec[0] if len(shapes) == 1 else nn.ParameterList(dec)
@@ -222,6 +165,10 @@ class Dictionary(nn.Module):
         """Set the parameters for training from a sample in training space: x [n, d_in], and y [n, d_out] to predict."""
         raise AssertionError(f"{self.arch} does not state `init`")
 
+    def normal_numbers(self, matrix: Tensor, axis: int, rng: torch.Generator) -> Tensor:
+        """Standard normal numbers for a block's matrix, which has its latents along `axis`; a shard keeps its part of the whole's."""
+        return torch.randn(matrix.shape, generator=rng).to(matrix)
+
     def fit(self, chunks: Iterable[Tensor], rng: torch.Generator) -> None:
         """Learn from chunks [n, d_in]; for architectures that are learned_by = FIT."""
         raise AssertionError(f"{self.arch} does not state `fit`")
@@ -268,13 +215,7 @@ class Dictionary(nn.Module):
     @property
     def label(self) -> str:
         """The architecture, and what makes it another arm: "relu", "relu-free", "gated-r_mag-off"."""
-        words = [self.arch]
-        for field in fields(self.config):
-            value = getattr(self.config, field.name)
-            if field.name in self.variants and value != field.default:
-                telling = isinstance(value, str) and value not in ("on", "off")
-                words.append(value if telling else f"{field.name}-{str(value).lower()}")
-        return "-".join(words)
+        return "-".join([self.arch, *unusual(self.config, self.variants)])
 
     @property
     def wired(self) -> list[tuple[Block, Tensor, Tensor]]:
@@ -348,10 +289,8 @@ class Dictionary(nn.Module):
     def decode(self, f: Tensor | Codes) -> Tensor:
         """x_hat of codes: [..., d_out] from dense [..., d_sae], or [batch, d_out] from sparse `Codes`."""
         if isinstance(f, Codes):
-            parts = Support.of(f, self.blocks).parts
-            return self.written(
-                [kernels.implementation(like=w).decode(p, w) for p, (_, _, w) in zip(parts, self.wired, strict=True)]
-            )
+            both = zip(Support.of(f, self.blocks).parts, self.wired, strict=True)
+            return self.written([kernels.implementation(like=w).decode(part, w) for part, (_, _, w) in both])
         self.check_width(f, self.d_sae, "f", "d_sae")
         return self.written([f[..., b.latents] @ W_dec for b, _, W_dec in self.wired])
 
@@ -393,10 +332,9 @@ class Dictionary(nn.Module):
         p = self.params_at(progress=progress)
         codes, penalties = self.pairs(u, p)
         with torch.no_grad():
-            support = chosen(u, self.select(p, training), self.blocks)
-        if not training or not isinstance(
-            self.select(p, training), kernels.Above
-        ):  # in training `pairs` decides within Above
+            selection = self.select(p, training)
+            support = chosen(u, selection, self.blocks)
+        if not (training and isinstance(selection, kernels.Above)):  # in training `pairs` decides within Above
             codes = {name: code * support for name, code in codes.items()}
             penalties = {name: penalty * support for name, penalty in penalties.items()}
         return codes, penalties, support
@@ -429,7 +367,7 @@ class Dictionary(nn.Module):
                 x_hat[term] = x_hat[term] + self.skipped(x, live)
             terms[term] = (x_hat[term] - y).pow(2).sum(-1).mean()
         for term, penalty in penalties.items():
-            terms[term] = self.reduce.get(term, torch.sum)(distribution.mean(penalty.mean(0)))
+            terms[term] = self.reduce.get(term, torch.sum)(latent_shards.whole(distribution.mean(penalty.mean(0))))
         return DenseForward(terms, codes[self.main_code], support, x_hat["recon"])
 
     def gains(self, x: Tensor) -> Codes:
@@ -459,76 +397,3 @@ class Dictionary(nn.Module):
         write = W_dec[i - block.latents.start]
         whole = torch.nn.functional.pad(write, (block.writes.start, self.d_out - block.writes.stop))
         return whole if site is None else whole[slices(self.config.widths_out)[site]]
-
-    # ---- scale -----------------------------------------------------------------------------------------------------
-
-    def rescaled(self, c_in: Scale, c_out: Scale, *, unfold: bool = False) -> dict[str, Tensor]:
-        """The state for raw space, where x_raw = c_in * x and y_raw = c_out * y, one number a site; `unfold` goes back.
-
-        Codes scale by one number c for all latents, the site's own (of several sites the geometric mean), since a joint top-k
-        compares them. Degree-1 vectors x c, W_enc x c / c_in (1 for one site), W_dec x c_out / c, b_dec x c_out, W_skip x
-        c_out / c_in, degree-0 vectors unchanged. Where each row is normalised by itself nothing changes.
-        """
-        if self.config.rows != "as_is":
-            c_in = c_out = 1.0
-        x_scale = along(c_in, self.config.widths_in if isinstance(c_in, Sequence) else (self.d_in,))
-        y_scale = along(c_out, self.config.widths_out if isinstance(c_out, Sequence) else (self.d_out,))
-        if self.pre_bias == "b_dec" and not torch.equal(x_scale, y_scale):
-            raise AssertionError("b_dec is also subtracted from x: c_in and c_out must be equal")
-        c = x_scale[0] if bool((x_scale == x_scale[0]).all()) else x_scale.log().mean().exp()
-        factors: dict[str, Tensor] = {"b_dec": y_scale, **{name: c**d for name, d in self.degree.items()}}
-        for block, (enc, dec) in zip(self.blocks, self.matrix_names, strict=True):
-            factors[enc], factors[dec] = (c / x_scale[block.reads])[:, None], y_scale[block.writes] / c
-        factors |= {name: y_scale[b.writes] / x_scale[b.reads][:, None] for b, name in self.skips}
-        factors |= dict.fromkeys(self.extra_decoders, y_scale / c)
-        state = {name: tensor.detach().clone() for name, tensor in self.state_dict().items()}
-        for name, factor in factors.items():
-            if name not in state:  # a matrix made from other parameters
-                assert bool((factor == 1).all()), f"{self.arch} does not say how {name} scales"
-                continue
-            factor = (1 / factor if unfold else factor).to(state[name].device)
-            if not bool((factor == 1).all()):
-                state[name] = state[name] * factor.to(state[name].dtype)
-        return state
-
-    # ---- shared pieces of `init` -----------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def init_tied(self, rng: torch.Generator, norm: float = 1.0) -> None:
-        """Random rows of length `norm` in W_dec; W_enc = W_dec^T where input is predicted, else random columns of length 1."""
-        for _, W_enc, W_dec in self.wired:
-            rows = torch.randn(W_dec.shape, generator=rng).to(W_dec)
-            W_dec.copy_(norm * rows / rows.norm(dim=1, keepdim=True))
-            if self.config.wiring in ("sae", "crosscoder") and self.d_in == self.d_out:
-                W_enc.copy_(W_dec.t())
-            else:
-                columns = torch.randn(W_enc.shape, generator=rng).to(W_enc)
-                W_enc.copy_(columns / columns.norm(dim=0, keepdim=True))
-
-    @torch.no_grad()
-    def firing_threshold(self, x: Tensor, l0: float) -> Tensor:
-        """[d_sae]: the level of u that each latent exceeds on a share l0 / d_sae of the sample x [n, d_in].
-
-        A bias of minus this makes the starting L0 about `l0`, instead of about half of all latents.
-        """
-        n_above = max(1, min(len(x) - 1, round(len(x) * l0 / self.d_sae)))
-        centred = self.centred(x.to(self.b_dec))
-        columns = max(1, (1 << 24) // len(x))
-        levels = [
-            (centred[:, block.reads] @ some).topk(n_above + 1, dim=0).values[-1]
-            for block, W_enc, _ in self.wired
-            for some in W_enc.split(columns, dim=1)
-        ]
-        return torch.cat(levels)
-
-
-def geometric_median(points: Tensor, n_steps: int = 100) -> Tensor:
-    """The point of least summed distance to `points` [n, d], by Weiszfeld's iteration: [d]."""
-    guess = points.mean(0)
-    for _ in range(n_steps):
-        weight = 1 / (points - guess).norm(dim=1).clamp_min(1e-8)
-        moved = (points * weight[:, None]).sum(0) / weight.sum()
-        if (moved - guess).norm() <= 1e-7 * guess.norm().clamp_min(1e-12):
-            return moved
-        guess = moved
-    return guess

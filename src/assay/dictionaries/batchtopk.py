@@ -29,7 +29,8 @@ from torch import Tensor
 
 from assay.core.config import config
 from assay.core.errors import BadInput
-from assay.dictionaries.base import Dictionary, geometric_median
+from assay.dictionaries.base import Dictionary
+from assay.dictionaries.initialisation import geometric_median, init_tied
 from assay.dictionaries.topk import Config as TopkConfig
 from assay.kernels import Above, BatchTop, Codes, Selection
 
@@ -79,5 +80,5 @@ class Batchtopk(Dictionary):
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
-        self.init_tied(rng)
+        init_tied(self, rng)
         self.b_dec.copy_(geometric_median(y))

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.dictionaries.base import Config, Dictionary
+from assay.dictionaries.base import Dictionary
 from assay.dictionaries.gated import Config as GatedConfig
 from assay.dictionaries.gated import Gated
 from assay.dictionaries.jumprelu import Config as JumpReluConfig
 from assay.dictionaries.jumprelu import JumpRelu
+from assay.dictionaries.options import Config
 from assay.dictionaries.relu import Relu
 
 Made = TypeVar("Made", bound=Dictionary)

@@ -18,6 +18,7 @@ from assay.core import artefact
 from assay.core.config import to_json
 from assay.core.errors import AssayError, BadInput, Corrupt, NotFound
 from assay.dictionaries.base import Dictionary
+from assay.dictionaries.rescaling import rescaled
 from assay.dictionaries.whole_rows import WholeRows
 from assay.kernels import Above, Codes
 from assay.kernels.selection import keys
@@ -44,21 +45,33 @@ def save(
     """
     c_in, c_out = dictionary.scale
     exported = type(dictionary)(dictionary.config)
-    exported.load_state_dict(dictionary.rescaled(c_in, c_out))
+    exported.load_state_dict(rescaled(dictionary, c_in, c_out))
     exported.to(torch.float32)
     exported.requires_grad_(False)
     x = golden[:GOLDEN_ROWS].float().cpu()
     codes = exported.encode_sparse(x)
     artefact.write_tensors(folder / WEIGHTS, exported.state_dict())
+    x_hat = exported.reconstruct(x, codes)
+    write_around(folder, dictionary, x, codes, x_hat, provenance=provenance, convention=convention, documents=documents)
+
+
+def write_around(
+    folder: Path,
+    dictionary: Dictionary,
+    x: Tensor,
+    codes: Codes,
+    x_hat: Tensor,
+    *,
+    provenance: dict[str, Any],
+    convention: str = "none",
+    documents: list[str] | None = None,
+) -> None:
+    """Everything that lies beside the weights, which are written: golden rows x with their codes and outputs, provenance,
+    documents, configuration; the checksums last."""
+    c_in, c_out = dictionary.scale
     artefact.write_tensors(
         folder / GOLDEN,
-        {
-            "x": x,
-            "row": codes.row,
-            "latent": codes.latent,
-            "value": codes.value,
-            "x_hat": exported.reconstruct(x, codes),
-        },
+        {"x": x, "row": codes.row, "latent": codes.latent, "value": codes.value, "x_hat": x_hat},
     )
     artefact.write_json(folder / PROVENANCE, provenance)
     artefact.write_json(folder / DOCUMENTS, sorted(documents or []))
@@ -108,7 +121,7 @@ def load(path: str | Path, *, space: str = "raw", check: bool = True) -> Diction
     dictionary.path = folder
     dictionary.provenance = artefact.read_json(folder / PROVENANCE)
     if space == "training":
-        dictionary.load_state_dict(dictionary.rescaled(*scale, unfold=True))
+        dictionary.load_state_dict(rescaled(dictionary, *scale, unfold=True))
         dictionary.scale = scale
     return dictionary
 

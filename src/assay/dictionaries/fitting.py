@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import Config as BaseConfig
+from assay.dictionaries.options import Config as BaseConfig
 
 
 @config

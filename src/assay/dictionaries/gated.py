@@ -41,7 +41,8 @@ from torch import Tensor
 
 from assay.core.config import config, require
 from assay.dictionaries.base import DENSE, FROZEN, LIVE, SPARSE, Dictionary, Recon
-from assay.dictionaries.base import Config as BaseConfig
+from assay.dictionaries.initialisation import firing_threshold, init_tied
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Above, Codes
 from assay.kernels.estimators import step
 
@@ -148,14 +149,14 @@ class Gated(Dictionary):
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
-        self.init_tied(rng)
+        init_tied(self, rng)
         self.b_dec.copy_(y.mean(0))
         if not self.config.tie_encoder:
             self.get_parameter("W_mag").copy_(self.W_enc)
         for name in self.extra_decoders:
             self.get_parameter(name).copy_(self.W_dec)
         if self.config.init_l0 is not None:
-            self.get_parameter("b_gate").copy_(-self.firing_threshold(x, self.config.init_l0))
+            self.get_parameter("b_gate").copy_(-firing_threshold(self, x, self.config.init_l0))
 
     def gains(self, x: Tensor) -> Codes:
         """exp(r_mag) where f is on: the true derivative, without what an estimator adds for training."""

@@ -32,7 +32,6 @@ would stay for ever. tanh: W_dec starts from unit rows and W_enc = W_dec^T, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -41,9 +40,9 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import DENSE, SPARSE, Dictionary, Scale
-from assay.dictionaries.base import Config as BaseConfig
-from assay.dictionaries.wiring import along
+from assay.dictionaries.base import DENSE, SPARSE, Dictionary
+from assay.dictionaries.initialisation import firing_threshold, init_tied
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Above, Codes
 from assay.kernels.estimators import jump, step
 from assay.metrics import mobility
@@ -124,7 +123,8 @@ class JumpRelu(Dictionary):
     def __init__(self, config: Config) -> None:
         self.theta_name = "theta" if config.theta == "direct" else "log_theta"
         self.vectors = ("b_enc", self.theta_name)
-        self.degree = {"b_enc": 1, self.theta_name: int(config.theta == "direct")}  # log theta: see `rescaled`
+        self.degree = {"b_enc": 1, self.theta_name: int(config.theta == "direct")}
+        self.logarithms = () if config.theta == "direct" else (self.theta_name,)
         self.uses_dec_norm = config.penalty == "tanh"
         self.reduce = {
             "target": partial(squared_distance, target=config.l0_target or 1.0, slope=config.target_slope),
@@ -188,19 +188,12 @@ class JumpRelu(Dictionary):
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
-        self.init_tied(rng)
+        init_tied(self, rng)
         self.b_dec.copy_(y.mean(0))
         theta = torch.tensor(self.config.theta_init)
         self.get_parameter(self.theta_name).copy_(theta if self.config.theta == "direct" else theta.log())
         if self.config.init_l0 is not None:
-            self.get_parameter("b_enc").copy_(theta - self.firing_threshold(x, self.config.init_l0))
-
-    def rescaled(self, c_in: Scale, c_out: Scale, *, unfold: bool = False) -> dict[str, Tensor]:
-        state = super().rescaled(c_in, c_out, unfold=unfold)
-        if self.config.theta == "log":
-            c = along(c_in, self.config.widths_in if isinstance(c_in, Sequence) else (self.d_in,)).log().mean()
-            state["log_theta"] += (-c if unfold else c).to(state["log_theta"])
-        return state
+            self.get_parameter("b_enc").copy_(theta - firing_threshold(self, x, self.config.init_l0))
 
     @torch.no_grad()
     def diagnose(self, x: Tensor, start: dict[str, Tensor]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from torch import Tensor
 from assay.core.config import config, require
 from assay.core.errors import BadInput
 from assay.dictionaries.base import FIT
-from assay.dictionaries.base import Config as BaseConfig
 from assay.dictionaries.fitting import batches, reservoir, whole_number
+from assay.dictionaries.options import Config as BaseConfig
 from assay.dictionaries.whole_rows import WholeRows, k_largest
 
 CANCELS = 1e-3  # a squared distance below this share of ||x||^2 + ||c||^2 is computed from the difference itself

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import DENSE, geometric_median
-from assay.dictionaries.base import Config as BaseConfig
+from assay.dictionaries.base import DENSE
+from assay.dictionaries.initialisation import geometric_median
+from assay.dictionaries.options import Config as BaseConfig
 from assay.dictionaries.whole_rows import WholeRows
 
 ENGINE = "it trains by autograd of the whole loss, without the engine's support"

@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import Config as BaseConfig
 from assay.dictionaries.base import Dictionary
+from assay.dictionaries.initialisation import firing_threshold, init_tied
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Above, Codes
 
 FLOOR = 1e-3  # in training space
@@ -128,10 +129,10 @@ class Panneal(Dictionary):
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
-        self.init_tied(rng)
+        init_tied(self, rng)
         self.b_dec.copy_(y.mean(0))
         if self.config.init_l0 is not None:
-            self.get_parameter("b_enc").copy_(-self.firing_threshold(x, self.config.init_l0))
+            self.get_parameter("b_enc").copy_(-firing_threshold(self, x, self.config.init_l0))
 
 
 def power(f: Tensor, p: float) -> Tensor:

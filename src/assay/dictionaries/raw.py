@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assay.core.config import config, require
 from assay.dictionaries.base import FIT, Dictionary
-from assay.dictionaries.base import Config as BaseConfig
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Top
 
 

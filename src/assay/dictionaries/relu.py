@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import Config as BaseConfig
 from assay.dictionaries.base import Dictionary
+from assay.dictionaries.initialisation import firing_threshold, init_tied
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Above
 
 
@@ -77,7 +78,7 @@ class Relu(Dictionary):
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
-        self.init_tied(rng, norm=1.0 if self.unit_norm else 0.1)
+        init_tied(self, rng, norm=1.0 if self.unit_norm else 0.1)
         self.b_dec.copy_(y.mean(0))
         if self.config.init_l0 is not None:
-            self.get_parameter("b_enc").copy_(-self.firing_threshold(x, self.config.init_l0))
+            self.get_parameter("b_enc").copy_(-firing_threshold(self, x, self.config.init_l0))

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from assay.core.config import config, require
-from assay.dictionaries.base import Config as BaseConfig
-from assay.dictionaries.base import Dictionary, geometric_median
+from assay.dictionaries.base import Dictionary
+from assay.dictionaries.initialisation import geometric_median, init_tied
+from assay.dictionaries.options import Config as BaseConfig
 from assay.kernels import Top
 
 
@@ -61,5 +62,5 @@ class Topk(Dictionary):
 
     @torch.no_grad()
     def init(self, rng: torch.Generator, x: Tensor, y: Tensor) -> None:
-        self.init_tied(rng)
+        init_tied(self, rng)
         self.b_dec.copy_(geometric_median(y))

@@ -20,10 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.core import distribution
+from assay.core import distribution, latent_shards
 from assay.core.errors import BadOption
-from assay.kernels import Above, BatchTop, Codes, Selection
+from assay.kernels import Above, BatchTop, Codes, Selection, Top
 from assay.kernels.selection import keys
+
+Scale = float | Sequence[float]  # one for all sites, or one a site
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def for_sites(options: dict[str, Any], widths_in: Sequence[int], widths_out: Seq
     return filled
 
 
-def along(values: float | Sequence[float], widths: Sequence[int]) -> Tensor:
+def along(values: Scale, widths: Sequence[int]) -> Tensor:
     """[sum of widths] float64: one number a site, spread over the site's columns."""
     each = [float(values)] * len(widths) if isinstance(values, (int, float)) else [float(v) for v in values]
     return torch.cat([torch.full((w,), v, dtype=torch.float64) for w, v in zip(widths, each, strict=True)])
@@ -160,9 +162,12 @@ class Support:
         return Support(blocks, parts)
 
     def over_all(self, selection: Selection) -> Support:
-        """Where the batch is split between processes: what a selection over the whole batch leaves of these candidates."""
-        if not isinstance(selection, BatchTop) or distribution.parts() == 1:
+        """Where rows or latents are split between processes: what a selection over all of them leaves of these candidates."""
+        if isinstance(selection, Above) or (distribution.parts() == 1 and distribution.latent_parts() == 1):
             return self
+        if isinstance(selection, Top):
+            one_block = distribution.latent_parts() > 1  # latents are divided in dictionaries of one block only
+            return Support(self.blocks, [cut_rows(self.parts[0], selection)]) if one_block else self
         if selection.scope == "block" and len(self.blocks) > 1:
             cut = [cut_across(p, part(selection, b)) for b, p in zip(self.blocks, self.parts, strict=True)]  # type: ignore[arg-type]
             return Support(self.blocks, cut)
@@ -197,29 +202,58 @@ def across(selection: Selection) -> Selection:
 
 
 def gathered(codes: Codes) -> Codes:
-    """The codes of the whole batch where it is split between processes."""
-    if distribution.parts() == 1:
+    """The codes of the whole batch over all latents, where these are split between processes."""
+    if distribution.parts() == 1 and distribution.latent_parts() == 1:
         return codes
-    rows = codes.row + codes.shape[0] * distribution.rank()
-    found = [distribution.gathered(part) for part in (rows, codes.latent, codes.value)]
-    return Codes(found[0], found[1], found[2], (codes.shape[0] * distribution.parts(), codes.shape[1]))
+    widths = latent_shards.stacked(torch.tensor([codes.shape[1]], device=codes.row.device)).flatten().tolist()
+    before = sum(widths[: distribution.shard()])
+    row = codes.row + codes.shape[0] * distribution.row_part() * (distribution.parts() > 1)
+    found = [torch.cat(distribution.each_part(part)) for part in (row, codes.latent + before, codes.value)]
+    order = torch.argsort(found[0] * sum(widths) + found[1])
+    row, latent, value = (part[order] for part in found)
+    return Codes(row, latent, value, (codes.shape[0] * distribution.parts(), sum(widths)))
 
 
 def cut_across(codes: Codes, selection: BatchTop) -> Codes:
-    """Of this process's candidates, those among the k * (rows of all processes) largest; ties go to the lower rank, row, latent."""
+    """Of this process's candidates, those among the k * (rows of all processes) largest; ties go to the lower row, then latent."""
     bias = None if selection.key_bias is None else selection.key_bias[codes.latent]
     key = keys(codes.value, replace(selection, key_bias=bias))
-    everyone = distribution.each(key)
-    together = torch.cat(everyone)
+    together = torch.cat(distribution.each_part(key))
     n = selection.k * codes.shape[0] * distribution.parts()
     if len(together) <= n:
         return codes
     least = together.topk(n).values[-1]
-    earlier = sum(int((k == least).sum()) for k in everyone[: distribution.rank()])
-    room = max(0, n - int((together > least).sum()) - earlier)
-    keep = key > least
-    keep[(key == least).nonzero().flatten()[:room]] = True
+    room = n - int((together > least).sum())
+    keep, tied = key >= least, key == least
+    if int((together == least).sum()) > room:
+        row = codes.row[tied] + codes.shape[0] * distribution.row_part()
+        place = ((row * distribution.shards() + distribution.shard()) << 32) + codes.latent[tied]
+        last = torch.cat(distribution.each_part(place)).sort().values[room - 1]
+        keep[tied] = place <= last
     return Codes(codes.row[keep], codes.latent[keep], codes.value[keep], codes.shape)
+
+
+def cut_rows(codes: Codes, selection: Top) -> Codes:
+    """Of this shard's candidates, those among the k largest of all shards in their row; ties go to the lower latent."""
+    bias = None if selection.key_bias is None else selection.key_bias[codes.latent]
+    key = keys(codes.value, replace(selection, key_bias=bias))
+    column = torch.arange(len(codes), device=key.device) - codes.pointers[:-1][codes.row]
+    table = key.new_zeros(codes.shape[0], selection.k)
+    table[codes.row, column] = key
+    keep = largest(table)[codes.row, column]
+    return Codes(codes.row[keep], codes.latent[keep], codes.value[keep], codes.shape)
+
+
+def largest(key: Tensor) -> Tensor:
+    """Which of this shard's keys [B, k] are among the k largest of all shards in their row; ties go to the lower shard, then the
+    lower column, and 0 is never chosen."""
+    k, mine = key.shape[1], distribution.shard()
+    everyone = latent_shards.stacked(key)
+    least = everyone.transpose(0, 1).flatten(1).topk(k, dim=1).values[:, -1:]
+    tied = everyone == least
+    room = k - (everyone > least).sum((0, 2)) - tied[:mine].sum((0, 2))
+    own = tied[mine]
+    return ((key > least) | (own & (own.cumsum(1) <= room[:, None]))) & (key > 0)
 
 
 def chosen(u: Tensor, selection: Selection, blocks: tuple[Block, ...]) -> Tensor:
@@ -231,7 +265,7 @@ def chosen(u: Tensor, selection: Selection, blocks: tuple[Block, ...]) -> Tensor
         mask = reference.chosen(u, here)
     else:
         mask = torch.cat([reference.chosen(u[:, b.latents], part(here, b)) for b in blocks], dim=1)
-    if distribution.parts() == 1 or not isinstance(selection, BatchTop):
+    if isinstance(selection, Above) or (distribution.parts() == 1 and distribution.latent_parts() == 1):
         return mask
     row, latent = mask.nonzero(as_tuple=True)
     pairs = Support.of(Codes(row, latent, u[row, latent], (u.shape[0], u.shape[1])), blocks).over_all(selection)

@@ -22,6 +22,7 @@ from assay.dictionaries.matryoshka import Matryoshka
 from assay.dictionaries.panneal import Panneal
 from assay.dictionaries.raw import Raw
 from assay.dictionaries.relu import Relu
+from assay.dictionaries.rescaling import rescaled
 from assay.dictionaries.topk import Topk
 from assay.interop import folding
 from assay.interop.golden import inputs
@@ -91,7 +92,7 @@ def from_dictionary(dictionary: Dictionary) -> Parts | Layers:
             "(or one that is read and one that is predicted), so it stays in assay's own format."
         )
     exported = type(dictionary)(dictionary.config).to(dictionary.b_dec.dtype)
-    exported.load_state_dict(dictionary.rescaled(*dictionary.scale))
+    exported.load_state_dict(rescaled(dictionary, *dictionary.scale))
     rule = _rule(exported)
     parts = from_layered(exported, rule) if wiring in LAYERED else _one(exported, rule)
     parts = replace(parts, facts=dict(dictionary.provenance))

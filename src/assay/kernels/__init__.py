@@ -7,7 +7,8 @@
     update(params, grads, first, second, ...)        projection, clipping, Adam, unit rows
 
 `implementation("reference")` defines the truth; `torch` runs everywhere; `native` is compiled where a compiler was found when assay was
-installed. No architecture knows which is in use. The variable ASSAY_KERNELS names the one that `auto` stands for.
+installed; `triton` is for CUDA GPUs, and `triton_bf16` is the same with an encoder that multiplies in bfloat16 first and then settles
+the choice in float32. No architecture knows which is in use. The variable ASSAY_KERNELS names the one that `auto` stands for.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from types import ModuleType
 from torch import Tensor, float32, float64, is_grad_enabled
 
 from assay.core.errors import BadOption, nearest
-from assay.kernels import library
+from assay.kernels import library, triton_found
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, BatchTop, Selection, Top
 
-KNOWN = ("reference", "torch", "native")
-IMPLEMENTATIONS = tuple(name for name in KNOWN if name != "native" or library.find().library is not None)
-"""Those that work here."""
+KNOWN = ("reference", "torch", "native", "triton", "triton_bf16")
+TRITON = ("triton", "triton_bf16")
+IMPLEMENTATIONS = (
+    "reference",
+    "torch",
+    *(("native",) if library.find().library is not None else ()),
+    *(TRITON if triton_found.interpreted() and not triton_found.why_not() else ()),
+)
+"""Those that take tensors on the CPU here: the triton ones only under Triton's interpreter."""
 VARIABLE = "ASSAY_KERNELS"
 
 __all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Top", "describe", "implementation"]
@@ -33,10 +40,14 @@ __all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Top", 
 
 def implementation(name: str = "auto", like: Tensor | None = None) -> ModuleType:
     """The module that holds the five kernels. `auto` is the fastest that works here, for tensors such as `like`: native takes
-    float32 and float64 on the CPU and makes no graph, so that torch serves where gradients are on."""
+    float32 and float64 on the CPU and triton float32 on a GPU; neither makes a graph, so torch serves where gradients are on."""
     name = _resolved(name)
     if name == "auto":
         name = "native" if "native" in IMPLEMENTATIONS and (like is None or _takes(like)) else "torch"
+        if like is not None and _for_triton(like) and not triton_found.trial():
+            name = "triton"
+    if name in TRITON and (why := triton_found.trial()):
+        raise BadOption(f"The {name} kernels cannot be used: {why}. Choose torch, which gives the same results.")
     if name == "native" and name not in IMPLEMENTATIONS:
         raise BadOption(
             f"The native kernels cannot be used: {library.find().why}. Choose torch, which gives the same results."
@@ -51,6 +62,10 @@ def describe(name: str = "auto", like: Tensor | None = None) -> tuple[str, str]:
         return f"native {library.WORDS[found.name]}", found.why.partition("; ")[2]
     if asked != "auto":
         return used, f"{VARIABLE}={asked} says so" if name == "auto" else "asked for"
+    if used == "triton":
+        return used, ""
+    if like is not None and like.is_cuda:
+        return used, triton_found.trial() or "the triton kernels are used for float32 on a GPU"
     return used, found.why if found.library is None else "the native kernels take float32 and float64 on the CPU"
 
 
@@ -65,3 +80,7 @@ def _resolved(name: str) -> str:
 def _takes(tensor: Tensor) -> bool:
     plain = tensor.device.type == "cpu" and tensor.dtype in (float32, float64)
     return plain and not (is_grad_enabled() and tensor.requires_grad)
+
+
+def _for_triton(tensor: Tensor) -> bool:
+    return tensor.is_cuda and tensor.dtype == float32 and not (is_grad_enabled() and tensor.requires_grad)

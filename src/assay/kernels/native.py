@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, BadOption
-from assay.kernels import library
+from assay.kernels import buffers, library
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Selection
 
@@ -108,11 +108,11 @@ def cotangent(codes: Codes, g: Tensor, W_dec: Tensor) -> Tensor:
 
 
 def accumulate(codes: Codes, g: Tensor, out: Tensor | None = None) -> Tensor:
-    """out: where to write [F, n], made when not given."""
+    """out: where to write [F, n]; when not given, a tensor whose memory is used again once nobody holds it (`buffers.py`)."""
     g = checked("g", g, (codes.shape[0], -1))
     order, ends, row, value = _columns(codes, g.dtype)
     F, n = codes.shape[1], g.shape[1]
-    out = g.new_empty(F, n) if out is None else whole("out", out, (F, n), g.dtype)
+    out = buffers.take((F, n), g.dtype) if out is None else whole("out", out, (F, n), g.dtype)
     function("accumulate", g.dtype)(
         at(order),
         at(ends),

@@ -22,10 +22,12 @@ from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
 
 BLOCK = 1 << 21  # elements of u in memory at once: 8 MiB of float32
 ABOVE, TOP, FLOOR = 0, 1, 2  # cpp/select.h
-SAMPLE = 128  # rows from which the level of a selection over the batch is guessed
+SAMPLE = 128  # rows below which a batch is not screened
+GUESSED_FROM = 64  # rows from which the level of a selection over the batch is guessed
 OUTLIER = 4.0  # times the median root mean square at which a dimension is kept out of the 8-bit product
 MOST_OUTLIERS = 16
-MOST = 256  # candidates that a row may always have; with more than a tenth of all latents it is computed in full
+MOST = 256  # candidates that a row may always have; with more than a tenth (TOP) or a sixth of all latents it is computed in full
+WIDEST = 1 << 16  # columns whose 8-bit products are sure to fit into 32 bits
 SCREEN_FROM = {
     "avx512vnni": 1 << 16
 }  # elements of W_enc from which screening pays; builds without 8-bit products never do
@@ -92,12 +94,15 @@ def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
 
 def _floor(x: Tensor, W_enc: Tensor, selection: BatchTop) -> float:
     """A level that more than k keys a row exceed, guessed from some rows; 0 where that is not sure."""
-    some = x[:: max(1, len(x) // SAMPLE)][:SAMPLE]
+    some = x[:: max(1, len(x) // GUESSED_FROM)][:GUESSED_FROM]
     rank = int(1.5 * selection.k * len(some)) + 10
-    if len(some) < SAMPLE // 2 or rank >= len(some) * W_enc.shape[1]:
+    if len(some) < GUESSED_FROM // 2 or rank >= len(some) * W_enc.shape[1]:
         return 0.0
-    key = keys(some @ W_enc, selection).flatten()
-    level = float(key.kthvalue(key.numel() - rank + 1).values)
+    key = keys(some @ W_enc, selection).flatten().float()
+    upper_bits = key.view(torch.int32) >> 16  # keys are not negative, so their bits are in their order
+    n_from = torch.bincount(upper_bits, minlength=1 << 15).flip(0).cumsum(0)  # how many keys are at least so large
+    reached = (1 << 15) - 1 - int((n_from < rank).sum())
+    level = float(torch.tensor(reached << 16, dtype=torch.int32).view(torch.float32))
     return level if level > 0 else 0.0  # not a number: rows that are not finite
 
 
@@ -118,6 +123,7 @@ def screens(x: Tensor, W_enc: Tensor) -> bool:
         and W_enc.t().is_contiguous()
         and W_enc.numel() >= enough
         and len(x) >= SAMPLE
+        and x.shape[1] <= WIDEST
     )
 
 
@@ -138,7 +144,7 @@ def _screened(x: Tensor, W_enc: Tensor, rule: Rule, pairs: Pairs) -> Tensor:
     n, F = W_enc.shape
     middle, outliers = _shape_of(x)
     handed_back = torch.zeros(len(x), dtype=torch.uint8)
-    most = max(4 * rule.k, F // 10, MOST)
+    most = max(4 * rule.k, F // (10 if rule.kind == TOP else 6), MOST)
     native.loaded().assay_screen(
         pairs.address, at(x), c_int64(len(x)), c_int64(n), c_int64(native.row_stride(x)), at(W_enc), c_int64(F),
         at(middle), at(outliers), c_int64(len(outliers)), *rule.arguments(x.dtype), c_int64(most), at(handed_back), threads(),

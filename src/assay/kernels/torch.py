@@ -16,12 +16,14 @@ from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
 
 BLOCK = 1 << 22  # elements of u in memory at once: 16 MiB of float32
+BLOCK_ON_GPU = 1 << 26  # a product of few rows would read all of W_enc for little work
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
-    """u = x @ W_enc at the chosen pairs, a block of rows at a time."""
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, block: int | None = None) -> Codes:
+    """u = x @ W_enc at the chosen pairs, a block of rows at a time; block: elements of u in one, by default for x's device."""
     B, n_latents = x.shape[0], W_enc.shape[1]
-    rows_per_block = max(1, BLOCK // n_latents)
+    block = block or (BLOCK if x.device.type == "cpu" else BLOCK_ON_GPU)
+    rows_per_block = max(1, block // n_latents)
     rows: list[Tensor] = []
     latents: list[Tensor] = []
     values: list[Tensor] = []

@@ -44,7 +44,8 @@ class Task:
     """texts, and labels [n] of 0 and 1; `positive` is the label that 1 stands for.
 
     `shift`: texts of their own to be judged on (a shift, or a user's own split). `paired`: shift row i is row i in a changed form, and is
-    judged only where row i is not trained on.
+    judged only where row i is not trained on. `set_name`: the set of several labels that this is one task of; its tasks share their texts.
+    `limit`: class 1 is a number above it. `notes`: what was made of the labels, in words.
     """
 
     name: str
@@ -54,9 +55,11 @@ class Task:
     negative: str
     source: str
     counts: Counts = field(default_factory=Counts)
-    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     shift: Task | None = None
     paired: bool = False
+    set_name: str = ""
+    limit: float | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -85,9 +88,8 @@ def make_task(
     `positive` names class 1. Without it, two numbers or a pair of POSITIVE_OF decide; another pair of strings is refused, since
     AUC does not mind but directions and ratios do. `one_against_rest`: all labels but `positive` are class 0.
     """
-    texts = [_mended(text) for text in texts]
-    words = [_word(target, name, row) for row, target in enumerate(targets)]
-    kept, labels, counts = _distinct(texts, words)
+    words = [word_of(target, name, row) for row, target in enumerate(targets)]
+    kept, labels, counts = distinct(texts, words)
     if not kept:
         raise BadInput(f"{source}: task {name} holds no usable text ({counts.n_read} rows read); give rows with text.")
     one, zero = _classes(name, sorted(set(labels)), positive, one_against_rest)
@@ -98,7 +100,7 @@ def make_task(
     return Task(name, tuple(kept), y, one, zero, source, counts)
 
 
-def _mended(text: str) -> str:
+def mended(text: str) -> str:
     """Without lone surrogates, which no tokenizer takes."""
     try:
         text.encode()
@@ -107,7 +109,8 @@ def _mended(text: str) -> str:
     return text
 
 
-def _word(target: Any, name: str, row: int) -> str:
+def word_of(target: Any, name: str, row: int) -> str:
+    """A label as a word: 1.0, 1 and True are "1". Raises `BadInput` for a row without one."""
     if target is None or (isinstance(target, float) and not np.isfinite(target)):
         raise BadInput(f"Task {name}: row {row} has no label; give every row one, or leave the row out.")
     if isinstance(target, bool | np.bool_):
@@ -117,8 +120,9 @@ def _word(target: Any, name: str, row: int) -> str:
     return str(target).strip()
 
 
-def _distinct(texts: Sequence[str], words: Sequence[str]) -> tuple[list[str], list[str], Counts]:
+def distinct(texts: Sequence[str], words: Sequence[str]) -> tuple[list[str], list[str], Counts]:
     """Each text once, in the order of its first appearance, without those of several labels."""
+    texts = [mended(text) for text in texts]
     said: dict[str, set[str]] = {}
     n_empty = 0
     for text, word in zip(texts, words, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from assay.core.outcome import Cost
 from assay.evaluation.tables import recorded_cost, shared_costs
@@ -24,9 +25,8 @@ def facts(run: Run, cells: Sequence[Cell], records: Sequence[Record]) -> tuple[d
     for name in run.dense:
         access = arms.arm(name).ACCESS
         kind = "floor" if arms.arm(name).ROLE == "floor" else "dense"
-        found[name] = ArmFacts(
-            kind, access, arms.arm(name).ABOUT, includes=("harvest",) if access == "activations" else ()
-        )
+        includes = ("harvest",) if access == "activations" else ()
+        found[name] = _with_use(ArmFacts(kind, access, arms.arm(name).ABOUT, includes=includes), name, cells)
     if NEURONS in run.options.comparators:
         found[NEURONS] = ArmFacts("rival", "activations", "the site's own coordinates", includes=("harvest",))
     for c in run.comparators:
@@ -52,3 +52,16 @@ def facts(run: Run, cells: Sequence[Cell], records: Sequence[Record]) -> tuple[d
         found[name] = ArmFacts("pool", "activations", "the arm of the best validation AUC on each task")
     present = {cell.arm for cell in cells}
     return {name: facts for name, facts in found.items() if name in present}, shared
+
+
+def _with_use(told: ArmFacts, name: str, cells: Sequence[Cell]) -> ArmFacts:
+    """With what each text costs, for arms that ask the model itself, and with how they cut the texts."""
+    mine = [cell.options for cell in cells if cell.arm == name and "tokens" in cell.options]
+    if not mine:
+        return told
+    mean = {key: fmean(float(o[key]) for o in mine) for key in ("tokens", "seconds")}
+    about = told.about
+    if "tokens_of_a_text" in mine[0]:
+        least, cut = min(o["tokens_of_a_text"] for o in mine), fmean(o["cut"] for o in mine)
+        about = f"{about}; {least} tokens a text, and {cut:.0%} of the texts were cut"
+    return replace(told, about=about, marginal_tokens=round(mean["tokens"]), marginal_seconds=mean["seconds"])

@@ -29,7 +29,7 @@ class Features(Protocol):
         ...
 
     def columns(self, chosen: Tensor) -> Tensor:
-        """All rows of the chosen features [n, k]."""
+        """All rows of the chosen features [n, k], a view of one contiguous matrix [k, n]."""
         ...
 
 
@@ -44,11 +44,11 @@ class Dense:
         return self.x.shape[0], self.x.shape[1]
 
     def sums(self, rows: Ints, masks: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.x[torch.from_numpy(rows)]
+        x = self.x.index_select(0, torch.from_numpy(rows))
         return masks @ x, masks @ x.square()
 
     def columns(self, chosen: Tensor) -> Tensor:
-        return self.x[:, chosen]
+        return self.x.t().index_select(0, chosen).t()
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Sparse:
         )
 
     def columns(self, chosen: Tensor) -> Tensor:
-        return torch.from_numpy(self.by_column[:, chosen.numpy()].toarray())
+        return torch.from_numpy(self.by_column.T[chosen.numpy()].toarray()).t()
 
     def decoded(self, W_dec: Tensor, b_dec: Tensor) -> Tensor:
         """codes @ W_dec + b_dec [n, d]."""

@@ -13,7 +13,7 @@ from assay.core import artefact
 from assay.core.arms import SEEDLESS, Arm, Metric
 from assay.core.intervals import summarise
 from assay.core.outcome import FILES, Cost, Outcome, Results, Units
-from assay.probing import audit, honesty, pool, words
+from assay.probing import audit, first, honesty, pool, scan, words
 from assay.probing.facts import facts
 from assay.probing.measure import Cell
 from assay.probing.regimes import POINT_NAME
@@ -28,6 +28,8 @@ WINS = (("win", 0.0), ("clear_win", CLEAR), ("clear_loss", -CLEAR))
 def finish(run: Run) -> Path:
     """Run what is missing, write OUT/results, and return that folder."""
     folder = run.out / RESULTS
+    if run.options.scan is not None:
+        scan.refuse(run)
     records = run.records()
     if (folder / FILES["outcomes"]).exists():
         return folder
@@ -39,18 +41,24 @@ def finish(run: Run) -> Path:
     cells += pool.pools(cells, plain, rivals, saes)
     told_of, shared = facts(run, cells, records)
     points = sorted({cell.point for cell in cells}, key=lambda p: (p is not None, p))
+    sets = {record.about["name"]: record.about.get("set", "") for record in records}
     split = "shift:ood" if run.options.regime == "shift" else "test"
     tables = [
-        Tables(task_name(run, point), [c for c in cells if c.point == point], told_of, shared, split)
+        Tables(task_name(run, point), [c for c in cells if c.point == point], told_of, shared, split, sets)
         for point in points
     ]
     found = results(tables, seed=run.options.seed, resamples=run.options.resamples)
     add_wins(found, tables, run.options.seed, run.options.resamples)
-    audited = [(record.about["name"], record.audit) for record in records if record.audit]
+    audited = [(record.about.get("set") or record.about["name"], record.audit) for record in records if record.audit]
     found = Results.join([found, audit.detection_results(
         audited, run.name, Cost(id="audit", access="activations"), seed=run.options.seed, resamples=run.options.resamples
     )])  # fmt: skip
+    read = scan.scanned(run) if run.options.scan is not None else None
+    if read is not None:
+        found = Results.join([found, scan.results(read, run.name)])
     told = page_data(run, records, tables, told_of, found)
+    if read is not None:
+        told |= {"scan": read, "sentences": [*told["sentences"], scan.sentence(read)]}
     with artefact.new_folder(folder) as place:
         found.save(place)
         artefact.write_json(place / FILE, told)
@@ -82,8 +90,8 @@ def add_wins(found: Results, tables: Sequence[Tables], seed: int, resamples: int
                 won = gains < margin if margin < 0 else gains > margin
                 units = Units.of(
                     study=f"{STUDY}, wins", task=table.task, arm=name, metric=metric, split=table.split, seed=SEEDLESS,
-                    point=None if k is None else float(k), subject=arm.subject, unit_kind="task", unit=shared,
-                    num=won.astype(float), den=np.ones(len(won)),
+                    point=None if k is None else float(k), subject=arm.subject, unit_kind="task",
+                    unit=[table.unit(task) for task in shared], num=won.astype(float), den=np.ones(len(won)),
                 )  # fmt: skip
                 found.units = Units.concat([found.units, units])
                 found.outcomes += summarise(
@@ -127,6 +135,7 @@ def page_data(
             for o in found.outcomes
             if o.study == audit.STUDY and o.split == "test" and (o.seed is None or (o.n_seeds == 1 and options.seeds == 1))
         ],
+        "first": first.table([(r.about, r.cells) for r in records], [named.name for named in run.saes]),
         "fits": sum(r.about["fits"] for r in records),
         "not_converged": sum(r.about["not_converged"] for r in records),
     }  # fmt: skip
@@ -140,7 +149,9 @@ def arm_rows(table: Tables, found: Results) -> list[dict[str, Any]]:
     pooled = {
         (o.arm, None if o.point is None else int(o.point)): o
         for o in found.outcomes
-        if o.task == table.task and o.metric == "auc" and o.split == table.split and (o.seed is None or o.n_seeds == 1)
+        if (o.task, o.metric, o.split) == (table.task, "auc", table.split)
+        and o.study != audit.STUDY
+        and (o.seed is None or o.n_seeds == 1)
     }
     wins = {
         (o.arm, None if o.point is None else int(o.point), o.metric): o

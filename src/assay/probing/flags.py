@@ -1,6 +1,6 @@
 """What is suspicious about a task, from its texts alone: solved by length, by punctuation, or blown up by duplicates.
 
-Length: AUC of the number of characters. Punctuation: cross-fitted AUC of a logistic regression on SHAPES, which know no word.
+Length: AUC of the number of characters. Punctuation: nested AUC of a logistic regression on SHAPES, which know no word.
 Both are turned so that .5 is chance. Duplicates: the share of rows that repeated another row's text, before they were removed.
 """
 

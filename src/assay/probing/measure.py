@@ -30,7 +30,7 @@ PERMUTED_ROWS = 256
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm (at one k) on one job: validation (cross-fitted) and test AUC, and what was chosen."""
+    """One arm (at one k) on one job: validation (nested) and test AUC, and what was chosen."""
 
     arm: str
     task: str
@@ -39,6 +39,7 @@ class Cell:
     point: float | None
     validation: float
     fold_auc: list[float]
+    inner_auc: list[float]
     test: float
     n_train: int
     n_test: int
@@ -111,6 +112,7 @@ class Bench:
         return [
             Cell(
                 arm, material.name, job.seed, k, job.point, one.choice.validation, list(one.choice.fold_auc),
+                list(one.choice.inner_auc),
                 judge(one, labels[job.test]), len(job.train), len(job.test), spent, one.options,
             )
             for (arm, k), (made, spent) in self.scored(material, jobs).items()
@@ -118,7 +120,7 @@ class Bench:
         ]  # fmt: skip
 
     def permuted(self, material: Material, job: Job, n: int, seed: int) -> dict[str, list[float]]:
-        """arm -> cross-fitted validation AUC of n fits on permuted labels; .5 on average, or something leaks."""
+        """arm -> nested validation AUC of n fits on permuted labels; .5 on average, or something leaks."""
         rows = np.sort(
             numpy_rng(seed, "probing", "permuted rows", material.name).permutation(len(job.train))[:PERMUTED_ROWS]
         )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from assay.core.config import config, require
 from assay.core.errors import BadOption, nearest
-from assay.probing import regimes
+from assay.probing import labels, regimes
 from assay.probing.arms import arm, names
 from assay.probing.comparators import LINEAR, NEURONS, TOKENWISE
 from assay.probing.sparse import K_GRID
@@ -23,7 +23,7 @@ class ProbeConfig:
     site: str | None = None
     """Site whose activations are probed; that of the dictionaries when not given."""
     tasks: str = "quick"
-    """quick, core, all, shift, storyworld, names of tasks, or a .jsonl, .csv or .parquet file or a folder of them."""
+    """quick, core, all, shift, multiclass, continuous, storyworld, names or numbers of tasks, or a .jsonl, .csv or .parquet file or a folder."""
     regime: str = "standard"
     """standard, scarcity, imbalance, noise or shift."""
     transform: str | None = None
@@ -47,13 +47,19 @@ class ProbeConfig:
     permutations: int = 20
     """Fits on permuted labels of each arm, spread over the tasks, for the line that shows that nothing leaks."""
     audit: bool = True
-    """Look for mislabelled rows, in the standard regime and up to 30 tasks."""
+    """In the standard regime tell each task's words and what found them first, and up to 30 tasks also rows that look mislabelled."""
+    scan: str | None = None
+    """A corpus without labels (.jsonl, .jsonl.gz, .txt, .parquet, storyworld[:n]) to read with lr and the best latent, side by side."""
+    scan_top: int = 100
+    """First texts of each finder whose overlap is told."""
     text_column: str = "text"
     """The column or key that holds the text of a file."""
     label_column: str = "label"
     """The column or key that holds the label of a file."""
     positive: str | None = None
     """The label of a file that is class 1; the others are class 0."""
+    above: str | None = None
+    """For a file whose labels are numbers: class 1 is above this number, or above the median with `median`."""
     resamples: int = 10_000
     """Bootstrap resamples of an interval."""
     seed: int = 0
@@ -73,6 +79,11 @@ class ProbeConfig:
             raise BadOption(f'--regime is "{self.regime}".{nearest(self.regime, regimes.NAMES)}')
         if self.transform is not None and self.regime != "shift":
             raise BadOption(f"--transform goes with --regime shift, not {self.regime}.")
+        require(self.scan_top > 0, "scan_top", self.scan_top, "positive")
+        if self.scan is not None and self.regime != "standard":
+            raise BadOption(f"--scan goes with --regime standard, not {self.regime}.")
+        if self.above is not None:
+            labels.require_limit(self.above, self.positive)
         for name in self.arms:
             arm(name)
         for name in self.comparators:

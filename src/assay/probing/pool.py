@@ -1,8 +1,8 @@
 """The quiver of arrows: on each task take the method of the best validation AUC, and ask whether more methods help.
 
-Validation is the cross-fitted AUC, so an arm with a large grid has no advantage. Ties go to the arm that stands first: `lr`, then the
-other probes, then sparse ones, SAEs last. The pool is judged by the test AUC of what it chose; its own validation AUC is cross-fitted too:
-in each fold it is that of the method which the other folds prefer.
+Validation is the nested AUC, so an arm with a large grid has no advantage. Ties go to the arm that stands first: `lr`, then the
+other probes, then sparse ones, SAEs last. The pool is judged by the test AUC of what it chose; its own validation AUC is nested too:
+in each fold it is that of the method which is best without it.
 
     pool                 every arm without a dictionary: text, activations
     pool + sparse        and the sparse comparators, which adds arrows but no SAE
@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from assay.probing.measure import Cell
-from assay.probing.protocol import Choice
-from assay.probing.sparse import crossed
+from assay.probing.protocol import Choice, crossed
 
 POOL, WITH_SPARSE, WITH_SAE = "pool", "pool + sparse", "pool + SAE"
 ALWAYS = "lr"
@@ -44,7 +43,7 @@ def pools(cells: Sequence[Cell], plain: Sequence[str], rivals: Sequence[str], sa
 def of(name: str, cells: Sequence[Cell]) -> Cell:
     """The pool over these cells of one job, in the order in which they win ties."""
     best = max(range(len(cells)), key=lambda i: (cells[i].validation, -i))
-    choice = crossed([Choice(0, tuple(cell.fold_auc)) for cell in cells], best)
+    choice = crossed([Choice(0, tuple(cell.fold_auc), tuple(cell.inner_auc)) for cell in cells], best)
     won = cells[best]
     return replace(
         won,
@@ -52,6 +51,7 @@ def of(name: str, cells: Sequence[Cell]) -> Cell:
         k=None,
         validation=choice.validation,
         fold_auc=list(choice.fold_auc),
+        inner_auc=list(choice.inner_auc),
         seconds=sum(cell.seconds for cell in cells),
         options={"chose": won.arm, "k": won.k},
     )

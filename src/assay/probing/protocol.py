@@ -1,18 +1,21 @@
 """Choosing inside the fold, and judging once.
 
 An arm is given jobs: rows to train on with their labels, rows to score, folds. Labels of test rows are in no job, so no arm can look at
-them. It returns, for each of its candidates (C, k, depth, ...), the score of every training row by the fit that did not see that row's
-fold. `choose` takes the candidate of the best mean AUC over the folds; the arm scores the test rows with that one alone.
+them. For each of its candidates (C, k, depth, ...) an arm gives the scores of fits that did not see one fold, and of fits that did not
+see two (`Job.held_out`). `choose` takes the candidate of the best mean AUC over the folds; the arm scores the test rows with that one alone.
 
-The validation AUC that is reported, and by which arms are chosen among each other, is cross-fitted: in each fold it is the AUC of the
-candidate that the *other* folds choose. The plain maximum over candidates is above .5 even on noise, the more so the more candidates an
-arm has, and would favour arms with large grids.
+The validation AUC that is reported, and by which arms are chosen among each other, is nested: in each fold it is the AUC of the
+candidate that was chosen without that fold, by fits that did not see it. The plain maximum over candidates is above .5 even on noise, the
+more so the more candidates an arm has. Choosing by the other folds' AUCs is not enough: the fits behind those have seen this fold, and
+where chance lines up two folds with a third, all three look good together (on noise .53 to .54 for PCA of 1 to 100 components).
+With two folds nothing would be left to fit, and the other fold's AUC does choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.metrics.auc import auc
+from assay.metrics.auc import auc, auc_by_group
 from assay.probing.harvest import Harvested
 
 Ints = NDArray[np.int64]
@@ -42,15 +45,19 @@ class Job:
     point: float | None = None
 
     @property
+    def held_out(self) -> list[tuple[int, ...]]:
+        """The folds that each fit of a candidate does not see: none, each one, and from three folds on each two."""
+        pairs = combinations(range(self.n_folds), 2) if self.n_folds > 2 else ()
+        return [(), *((f,) for f in range(self.n_folds)), *pairs]
+
+    @property
     def parts(self) -> int:
-        """How many fits a candidate needs: one on all training rows and one without each fold."""
-        return self.n_folds + 1
+        """How many fits a candidate needs."""
+        return len(self.held_out)
 
     def masks(self) -> Tensor:
         """[parts, n_train] float32: rows that each fit may see; the first sees all."""
-        return torch.from_numpy(
-            np.stack([np.ones(len(self.y)), *(self.fold != f for f in range(self.n_folds))])
-        ).float()
+        return torch.from_numpy(np.stack([~np.isin(self.fold, out) for out in self.held_out])).float()
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,18 @@ class Material:
 
 @dataclass(frozen=True)
 class Choice:
-    """index of the candidate; fold_auc [n_folds] cross-fitted (empty without folds)."""
+    """index of the candidate; without folds the rest is empty.
+
+    fold_auc [n_folds]: in each fold the AUC of the candidate that was chosen without it; inner_auc [n_folds]: the AUC by which it was.
+    """
 
     index: int
-    fold_auc: tuple[float, ...]
+    fold_auc: tuple[float, ...] = ()
+    inner_auc: tuple[float, ...] = ()
 
     @property
     def validation(self) -> float:
-        """The cross-fitted validation AUC; .5 where nothing could be held out."""
+        """The nested validation AUC; .5 where nothing could be held out."""
         return float(np.mean(self.fold_auc)) if self.fold_auc else 0.5
 
 
@@ -95,23 +106,47 @@ class Scored:
     held: Tensor | None = None
 
 
-def choose(validation: Tensor | None, job: Job) -> Choice:
-    """The candidate with the best mean AUC over the folds; of equal ones the first. validation [candidates, n_train].
+def choose(inside: Tensor | None, job: Job) -> Choice:
+    """The candidate with the best mean AUC over the folds; of equal ones the first.
 
+    inside [parts - 1, candidates, n_train]: scores by the fits that hold out folds; only those of rows held out are looked at.
     None, or no folds: the first candidate.
     """
-    if validation is None or not job.n_folds:
-        return Choice(0, ())
-    y, fold = torch.from_numpy(job.y), torch.from_numpy(job.fold)
-    by_fold = torch.stack([auc(validation[:, fold == f], y[fold == f]) for f in range(job.n_folds)], 1)
-    total = by_fold.sum(1, keepdim=True)
-    others = total - by_fold if job.n_folds > 1 else by_fold
-    crossed = by_fold.gather(0, others.argmax(0, keepdim=True))[0]
-    return Choice(int(total[:, 0].argmax()), tuple(crossed.tolist()))
+    if inside is None or not job.n_folds:
+        return Choice(0)
+    return choices(inside[None], job)[0]
+
+
+def choices(inside: Tensor, job: Job) -> list[Choice]:
+    """`choose` for each of several sets of candidates [sets, parts - 1, candidates, n_train] of a job with folds."""
+    y, fold, n = torch.from_numpy(job.y), torch.from_numpy(job.fold), job.n_folds
+    found = auc_by_group(inside.float(), y, fold, n)  # [sets, parts - 1, candidates, folds]
+    by_fold = torch.stack([found[:, f, :, f] for f in range(n)], 2)  # [sets, candidates, folds]
+    inner = torch.zeros_like(by_fold)
+    if n > 2:
+        for part, (f, g) in enumerate(job.held_out[1 + n :], n):
+            inner[..., f] += found[:, part, :, g] / (n - 1)
+            inner[..., g] += found[:, part, :, f] / (n - 1)
+    else:
+        inner = by_fold.flip(2)
+    preferred = inner.argmax(1, keepdim=True)
+    aucs, chosen_by = (t.gather(1, preferred)[:, 0].tolist() for t in (by_fold, inner))
+    best = by_fold.sum(2).argmax(1).tolist()
+    return [Choice(i, tuple(auc), tuple(by)) for i, auc, by in zip(best, aucs, chosen_by, strict=True)]
+
+
+def crossed(several: Sequence[Choice], best: int) -> Choice:
+    """The choice among choices: in each fold the AUC of the one that is best without that fold."""
+    inner = np.array([choice.inner_auc for choice in several])
+    if inner.size == 0:
+        return Choice(best)
+    preferred = inner.argmax(0)
+    aucs = [several[i].fold_auc[f] for f, i in enumerate(preferred)]
+    return Choice(best, tuple(aucs), tuple(inner.max(0).tolist()))
 
 
 def own_fold(scores: Tensor, job: Job) -> Tensor:
-    """[candidates, n_train] from scores [n_folds, candidates, n_train]: each row by the fit that held its fold out."""
+    """[candidates, n_train] from scores [n_folds or more, candidates, n_train]: each row by the fit that held its fold out alone."""
     index = torch.from_numpy(job.fold)[None, None].expand(1, *scores.shape[1:])
     return scores.gather(0, index)[0]
 

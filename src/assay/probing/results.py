@@ -36,6 +36,7 @@ class ArmFacts:
     subject: str = ""
     includes: tuple[str, ...] = ()
     marginal_seconds: float = 0.0
+    marginal_tokens: int = 0
 
 
 @dataclass
@@ -47,6 +48,11 @@ class Tables:
     facts: dict[str, ArmFacts]
     shared: list[Cost] = field(default_factory=list[Cost])
     split: str = "test"
+    sets: dict[str, str] = field(default_factory=dict[str, str])  # task -> the set it is one of several of
+
+    def unit(self, task: str) -> str:
+        """What is resampled: a task, or the set whose tasks share their texts."""
+        return self.sets.get(task) or task
 
     def role(self, arm: str, study: str) -> Role:
         kind = self.facts[arm].kind
@@ -87,7 +93,7 @@ class Tables:
         return list(found.values())
 
     def units(self, cells: Sequence[Cell], study: str) -> Units:
-        """Two rows a cell, its validation and its test AUC; a task is a unit."""
+        """Two rows a cell, its validation and its test AUC; a task is a unit, and so is a set of tasks on the same texts."""
         rows = [(c, split, value, n) for c in cells for split, value, n in (
             ("validation", c.validation, c.n_train), (self.split, c.test, c.n_test)) if np.isfinite(value)]  # fmt: skip
         if not rows:
@@ -98,7 +104,7 @@ class Tables:
         return Units.of(
             study=study, task=self.task, arm=[c.arm for c, *_ in rows], metric=AUC.name, split=[s for _, s, *_ in rows],
             seed=[c.seed for c, *_ in rows], point=[np.nan if c.k is None else float(c.k) for c, *_ in rows], subject=subject,
-            unit_kind="task", unit=[c.task for c, *_ in rows], num=[v for *_, v, _ in rows], den=np.ones(len(rows)),
+            unit_kind="task", unit=[self.unit(c.task) for c, *_ in rows], num=[v for *_, v, _ in rows], den=np.ones(len(rows)),
             n_obs=[n for *_, n in rows],
         )  # fmt: skip
 
@@ -112,7 +118,7 @@ class Tables:
                 id=cost_id(arm, k, self.task), access=self.facts[arm].access,
                 upfront_labels=round(float(np.mean([c.n_train for c in same]))),
                 upfront_seconds=float(np.mean([c.seconds for c in same])), includes=self.facts[arm].includes,
-                marginal_seconds=self.facts[arm].marginal_seconds,
+                marginal_seconds=self.facts[arm].marginal_seconds, marginal_tokens=self.facts[arm].marginal_tokens,
             )
             for (arm, k), same in groups.items()
         ]  # fmt: skip

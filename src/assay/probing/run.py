@@ -24,7 +24,7 @@ from assay.core.errors import BadInput, BadOption
 from assay.core.progress import Bar, progress
 from assay.core.provenance import collect
 from assay.evaluation import Entry, checks
-from assay.probing import audit, comparators, flags
+from assay.probing import audit, comparators, flags, terms
 from assay.probing.comparators import NEURONS, Comparator
 from assay.probing.data import Task
 from assay.probing.harvest import Harvester, Named
@@ -83,6 +83,11 @@ class Run:
         """Check everything that can be checked before a text is read, and write down what was asked."""
         if not self.tasks:
             raise BadInput(f"--tasks {self.options.tasks} holds no task; name a preset, a file or a folder.")
+        names = [artefact_name(task.name) for task in self.tasks]
+        if twice := [task.name for task, name in zip(self.tasks, names, strict=True) if names.count(name) > 1]:
+            raise BadInput(
+                f"The tasks {' and '.join(twice)} would share a file; give their labels names of other letters."
+            )
         if self.options.regime == "shift" and not any(task.shift for task in self.tasks):
             raise BadInput("None of these tasks has shifted texts; use --tasks shift, or give --test FILE.")
         for task in self.tasks if self.options.regime != "shift" else ():
@@ -255,6 +260,7 @@ class Run:
         about = {
             "name": task.name, "source": task.source, "positive": task.positive, "negative": task.negative,
             "positive_frac": task.positive_frac, "n": len(task), "n_shift": len(shifted) if shifted else 0,
+            "set": task.set_name, "notes": list(task.notes), "terms": terms.top(task) if self.described else {},
             **{key: getattr(task.counts, key) for key in ("n_read", "n_empty", "n_duplicates", "n_conflicts")},
             "n_cut": harvested.n_cut, "n_without_tokens": int((harvested.n_tokens == 0).sum()),
             "mean_tokens": float(harvested.n_tokens.float().mean()), "audit": readings, "flags": warned,
@@ -265,9 +271,14 @@ class Run:
         bar.note(f"{task.name}: {len(cells)} probes judged" + (f"; {'; '.join(warned)}" if warned else ""))
         return Record(cells, permuted, about, self.audited(material, task))
 
+    @property
+    def described(self) -> bool:
+        """Whether the data are looked at as they are given."""
+        return self.options.audit and self.options.regime == "standard"
+
     def audited(self, material: Material, task: Task) -> dict[str, Any]:
         """Rows that look mislabelled, where the regime leaves labels as they are and there are not too many tasks."""
-        if not self.options.audit or self.options.regime != "standard" or len(self.tasks) > MANY_TASKS:
+        if not self.described or len(self.tasks) > MANY_TASKS:
             return {}
         families = self.bench.families(material)
         wanted = {named.name: families[named.name] for named in self.saes}

@@ -1,37 +1,35 @@
 """Tasks from a user's own files (.jsonl, .jsonl.gz, .csv, .parquet), from a folder of them, and from storyworld's labels.
 
-A file with two labels is one task. A file with up to MOST_CLASSES labels and no `positive` is one task a label, one against the rest.
-NAME-ood beside NAME holds texts of the same question under shift.
+A file with two labels is one task; of a few labels or of many numbers tasks are made by `labels`. NAME-ood beside NAME holds texts of the
+same question under shift.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from assay.activations.readers import objects
 from assay.core.errors import BadInput, BadOption, NotFound, nearest
 from assay.core.untyped import pa, parquet
 from assay.probing.data import POSITIVE_OF, Task, make_task
+from assay.probing.labels import above_limit, tasks_of
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
-MOST_CLASSES = 12
-FEWEST_OF_CLASS = 200  # texts a class of several needs to be a task of its own
 SHIFT = "-ood"
 STORYWORLD = "storyworld"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold the text and the label, and which label is class 1."""
+    """Which columns hold the text and the label, and which label is class 1: one by its name, or numbers above a limit or the median."""
 
     text: str = "text"
     label: str = "label"
     positive: str | None = None
+    above: str | None = None
 
 
 def stem(path: Path) -> str:
@@ -53,28 +51,10 @@ def rows_of(path: Path) -> dict[str, list[Any]]:
             from pyarrow import csv
 
             return csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True)).to_pydict()
-        return _json_lines(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        rows = [row for _, row in objects(path, "text", "label")]
+        return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else {})}
+    except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path} cannot be read ({str(error).splitlines()[0]}); write or fetch it again.") from None
-
-
-def _json_lines(path: Path) -> dict[str, list[Any]]:
-    opener: Any = gzip.open if path.name.endswith(".gz") else open
-    rows: list[dict[str, Any]] = []
-    with opener(path, "rt", encoding="utf-8-sig") as lines:
-        for n, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadInput(f"Line {n} of {path} is not JSON ({error.msg}); one object a line is needed.") from None
-            if not isinstance(row, dict):
-                raise BadInput(
-                    f"Line {n} of {path} is not an object; one object with a text and a label a line is needed."
-                )
-            rows.append(row)
-    return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else {})}
 
 
 def pair_of(path: Path, columns: Columns) -> tuple[list[str], list[Any]]:
@@ -93,19 +73,14 @@ def pair_of(path: Path, columns: Columns) -> tuple[list[str], list[Any]]:
 def read(path: Path, columns: Columns) -> list[Task]:
     """The tasks of one file."""
     texts, targets = pair_of(path, columns)
-    return tasks_of(stem(path), texts, targets, path.name, columns.positive)
+    return tasks_of(stem(path), texts, targets, path.name, columns.positive, columns.above)
 
 
-def tasks_of(name: str, texts: Sequence[str], targets: Sequence[Any], source: str, positive: str | None) -> list[Task]:
-    """One task of two labels, or one a label against the rest where there are a few more."""
-    labels = sorted({str(target) for target in targets if target is not None})
-    if positive is not None or len(labels) <= 2 or len(labels) > MOST_CLASSES:
-        return [make_task(name, texts, targets, source, positive=positive, one_against_rest=True)]
-    sizes = {label: sum(str(target) == label for target in targets) for label in labels}
-    chosen = [label for label, size in sizes.items() if size >= min(FEWEST_OF_CLASS, len(texts) // (2 * len(labels)))]
-    return [
-        make_task(f"{name}-{label}", texts, targets, source, positive=label, one_against_rest=True) for label in chosen
-    ]
+def judged_by(task: Task, name: str, texts: Sequence[str], targets: Sequence[Any], source: str) -> Task:
+    """Other texts under the question of a task: the same class 1, or the same limit."""
+    if task.limit is not None:
+        return above_limit(name, texts, targets, source, task.limit)
+    return make_task(name, texts, targets, source, positive=task.positive, one_against_rest=True)
 
 
 def with_test(tasks: Sequence[Task], test: Path, columns: Columns, *, allow_shared: bool) -> list[Task]:
@@ -114,7 +89,7 @@ def with_test(tasks: Sequence[Task], test: Path, columns: Columns, *, allow_shar
         raise BadOption(f"--test goes with one task; these are {len(tasks)}. Choose one with --positive.")
     task = tasks[0]
     texts, targets = pair_of(test, columns)
-    judged = make_task(f"{task.name}-test", texts, targets, test.name, positive=task.positive, one_against_rest=True)
+    judged = judged_by(task, f"{task.name}-test", texts, targets, test.name)
     shared = set(task.texts) & set(judged.texts)
     if shared and not allow_shared:
         raise BadInput(
@@ -142,11 +117,7 @@ def folder(place: Path, columns: Columns) -> list[Task]:
         beside = plain.get(name + SHIFT)
         if beside is not None and len(found) == 1:
             texts, targets = pair_of(beside, columns)
-            found = [
-                replace(
-                    found[0], shift=make_task(name + SHIFT, texts, targets, beside.name, positive=found[0].positive)
-                )
-            ]
+            found = [replace(found[0], shift=judged_by(found[0], name + SHIFT, texts, targets, beside.name))]
         made += found
     if not made:
         raise BadInput(f'{place} holds no file with the column "{columns.label}"; choose with --label-column.')

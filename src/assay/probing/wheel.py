@@ -1,8 +1,9 @@
-"""The 113 binary tasks inside the PyPI wheel sae-probes 0.4.2: its data files alone are read; nothing of it is imported or installed.
+"""The 155 sets inside the PyPI wheel sae-probes 0.4.2: its data files alone are read; nothing of it is imported or installed.
 
-`fetch` downloads the wheel with pip, checks its SHA-256 and unpacks the data files; `read` makes a task of one of them. Facts about
-the files: `sae_probes/data/cleaned_data/NAME.csv.zst` with the columns prompt and target; `OOD data/NAME_OOD.csv.zst` for eight of them;
-the kind of each in `probing_datasets_MASTER.csv.zst`.
+`fetch` downloads the wheel with pip, checks its SHA-256 and unpacks the data files; `tasks` makes tasks of one of them: one of the 113 of two
+labels, one a class of the 20 of several, one "above its median" of the 22 of numbers. Facts about the files:
+`sae_probes/data/cleaned_data/NAME.csv.zst` with the columns prompt and target; `OOD data/NAME_OOD.csv.zst` for eight of them; the kind of
+each in `probing_datasets_MASTER.csv.zst`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from assay.core.artefact import refuse_existing, sha256_file, storage
 from assay.core.errors import BadInput, Corrupt, NotFound, Unreachable, nearest
 from assay.core.untyped import pa
 from assay.probing.data import Task, make_task
+from assay.probing.labels import above_limit, against_rest
 
 NAME, VERSION = "sae-probes", "0.4.2"
 WHEEL = f"sae_probes-{VERSION}-py3-none-any.whl"
@@ -33,6 +35,8 @@ BROKEN_SHIFTS = {
     "90_glue_qnli": "its shifted texts hold the sentence without the question, so nobody can tell the label; half of them repeat"
 }
 """Shift files that cannot be judged by, and why."""
+REPEATED = {"38_arith_difficulty": "37_arith_mc", "16_us_density": "15_us_population", "112_amzn_rev": "111_yelp_data"}
+"""Sets of several labels or of numbers whose file holds the rows and labels of another; presets leave them out."""
 
 
 def default_folder() -> Path:
@@ -149,6 +153,34 @@ def columns(folder: Path, name: str) -> tuple[list[str], list[Any]]:
     if not {"prompt", "target"} <= rows.keys():
         raise Corrupt(f"{folder / CLEANED / name} has the columns {', '.join(rows)}; prompt and target are needed.")
     return [text or "" for text in rows["prompt"]], rows["target"]
+
+
+def kinds(folder: Path) -> dict[str, str]:
+    """The kind (binary, multiclass, continuous) of every set by its name."""
+    return {name: kind for kind in KINDS for name in names(folder, kind)}
+
+
+def once(folder: Path, kind: str) -> tuple[str, ...]:
+    """The sets of a kind, without those that repeat another."""
+    return tuple(name for name in names(folder, kind) if name not in REPEATED)
+
+
+def tasks(folder: Path, name: str) -> list[Task]:
+    """The tasks of a set of any kind. Raises `NotFound` with the nearest name."""
+    known = kinds(folder)
+    if name not in known:
+        raise NotFound(f'"{name}" is not a task of {NAME}.{nearest(name, known)}')
+    if known[name] == "binary":
+        return [read(folder, name)]
+    texts, targets = columns(folder, name)
+    source = f"{NAME} {VERSION}"
+    made = against_rest(name, texts, targets, source) if known[name] == "multiclass" else [
+        above_limit(name, texts, targets, source)
+    ]  # fmt: skip
+    if name in REPEATED:
+        said = f"the wheel's file holds the rows and labels of {REPEATED[name]}"
+        made = [replace(task, notes=(*task.notes, said)) for task in made]
+    return made
 
 
 def read(folder: Path, name: str) -> Task:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from assay.core.outcome import Results, Verdict
+from assay.probing import first
 from assay.probing.pool import ALWAYS, POOL, WITH_SAE
 from assay.probing.results import STUDY
 
@@ -27,6 +28,7 @@ def sentences(told: dict[str, Any], found: Results) -> list[str]:
     said += [best_sae(told)]
     said += [v.sentence for v in found.verdicts if v.study == f"{STUDY}, always lr" and v.arm == POOL][:1]
     said += [v.sentence for v in found.verdicts if v.study == f"{STUDY}, thrown away"][:2]
+    said += [first.sentence(told.get("first", []))]
     leaks = [line["sentence"] for line in told["permuted"] if not line["honest"]]
     n = min((line["n"] for line in told["permuted"]), default=0)
     honest = f"Permuted labels: the validation AUC of all {len(told['permuted'])} arms is .5 within 4 standard errors ({n} fits or more each)."
@@ -41,7 +43,7 @@ def sentences(told: dict[str, Any], found: Results) -> list[str]:
 def counted(verdicts: Sequence[Verdict], what: str) -> str:
     """As in "SAE probes against ...: beats 0, ties 1, loses 9, no signal 0 of 10 verdicts"."""
     if not verdicts:
-        return f"{what}: no verdict (a verdict needs 5 tasks or more)."
+        return f"{what}: no verdict (a verdict needs 5 tasks or more; classes of one set count as one)."
     words = Counter(v.word for v in verdicts)
     shown = ", ".join(f"{word} {words[word]}" for word in ORDER)
     rivals = Counter(v.baseline for v in verdicts).most_common(2)

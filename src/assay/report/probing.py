@@ -12,6 +12,7 @@ from assay.report.canvas import Picture, looks
 from assay.report.markup import Html, escape, join, listing, paragraph, table, tag
 from assay.report.probing_data import between, data, honesty, mislabelled, number
 from assay.report.probing_pictures import ALWAYS, curves, pool_picture, sparse_picture
+from assay.report.probing_scan import found_first, scanned
 from assay.report.style import sheet
 
 FILE, RESULTS = "probing.json", "results"
@@ -83,7 +84,9 @@ def render(told: dict[str, Any], found: Results, drawn: list[Picture]) -> str:
         ("tasks", "Task by task", per_task(told)),
         ("honesty", "Permuted labels", honesty(told)),
         ("data", "What was removed from the data", data(told)),
+        ("first", "What found it first", found_first(told)),
         ("mislabelled", "Rows that look mislabelled", mislabelled(told)),
+        ("scan", "A corpus, scanned by both", scanned(told)),
         ("costs", "Costs", costs(told, found)),
         ("words", "How to read this", definitions(told)),
     ]
@@ -227,6 +230,12 @@ def costs(told: dict[str, Any], found: Results) -> Html:
     shared = [c for c in found.costs if " on " not in c.id]
     body = [[tag("th", c.id, scope="row"), f"{c.upfront_seconds:.3g} s", f"{c.upfront_tokens:,}"] for c in shared]
     missing = [f"{name}: {reason}" for name, reason in told["missing"].items()]
+    asked = [(n, f) for n, f in told["arms"].items() if f.get("marginal_tokens")]
+    each = [
+        [tag("th", name, scope="row"), f"{f['marginal_tokens']:,}", f"{f['marginal_seconds']:.2g} s"]
+        for name, f in asked
+    ]
+    said = "Arms that ask the model itself about each text; what is said before every text alike is read once."
     return join(
         [
             table(
@@ -234,6 +243,7 @@ def costs(told: dict[str, Any], found: Results) -> Html:
                 body,
                 "Up-front and shared; the seconds a task takes stand with the arms.",
             ),
+            table(["each text", "tokens", "seconds"], each, said) if each else Html(""),
             join([paragraph("Arms that do not apply here:"), listing(missing)]) if missing else Html(""),
         ]
     )
@@ -245,9 +255,9 @@ def definitions(told: dict[str, Any]) -> Html:
     general = {
         "AUC": "Chance that a text of class 1 gets a higher score than one of class 0, ties counted half; .5 is chance.",
         "vectors": f"{setting['pool']} over the text tokens of a text at {setting['site']}, special tokens left out.",
-        "validation": "Cross-fitted: in each fold the AUC of the candidate that the other folds choose.",
+        "validation": "Nested: in each fold the AUC of the candidate that was chosen without that fold.",
         "above lr": "Share of tasks whose mean over seeds is above that of logistic regression on all coordinates.",
-        "interval": "95 %, over tasks and seeds; a task is a unit.",
+        "interval": "95 %, over tasks and seeds; a task is a unit, and so is a set whose classes are tasks on the same texts.",
     }
     return tag(
         "dl", *(join([tag("dt", escape(k)), tag("dd", v)]) for k, v in {**general, **about}.items()), class_="words"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.report.markup import Html, join, table, tag
+from assay.report.markup import Html, join, listing, paragraph, table, tag
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -28,7 +28,7 @@ def honesty(told: dict[str, Any]) -> Html:
         ]
         for p in told["permuted"]
     ]
-    said = "Cross-fitted validation AUC when the training labels are permuted; .5 unless labels leak."
+    said = "Nested validation AUC when the training labels are permuted; .5 unless labels leak."
     return table(["arm", "mean", "standard error", "fits", "within 4 s.e. of .5"], body, said)
 
 
@@ -48,7 +48,14 @@ def data(told: dict[str, Any]) -> Html:
     ]
     head = ["task", "rows", "duplicates", "with both labels", "empty", "used", "cut at the context", "tokens", "class 1", "length AUC",
             "punctuation AUC", "flags"]  # fmt: skip
-    return table(head, body, "Duplicates and rows with both labels go before the split.", class_="whole")
+    shown = table(head, body, "Duplicates and rows with both labels go before the split.", class_="whole")
+    notes = {t.get("set") or t["name"]: "; ".join(t.get("notes", [])) for t in told["tasks"]}
+    made = [join([tag("b", name), f": {said}"]) for name, said in notes.items() if said]
+    return (
+        join([shown, paragraph("How tasks of two classes were made of other labels:"), listing(made)])
+        if made
+        else shown
+    )
 
 
 def mislabelled(told: dict[str, Any]) -> Html:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from assay.core import distribution
+from assay.core import distribution, latent_shards
 from assay.dictionaries import Dictionary
-from assay.dictionaries.wiring import Block
+from assay.dictionaries.wiring import Block, largest
 
 
 def auxk_loss(
@@ -25,21 +25,21 @@ def auxk_loss(
     x: Tensor,
     residual: Tensor,
     dead: list[Tensor],
+    n_dead: int,
     k_aux: int,
     variance: float,
     params: dict[str, Tensor],
 ) -> Tensor:
-    """The unweighted term, under autograd. dead: ids within each block. params: b_enc [n_dead] of all, the pre-bias under its
-    name, and each block's columns W_enc [read width, n_dead] and rows W_dec [n_dead, written width], so that only these carry
-    gradients."""
-    centred = x - params[dictionary.pre_bias] if dictionary.pre_bias is not None else x
+    """The unweighted term, under autograd. dead: ids within each block; n_dead: how many in all shards. params: b_enc of the dead, the
+    pre-bias under its name, and each block's columns W_enc [read width, dead] and rows W_dec [dead, written width], so that only
+    these carry gradients."""
+    centred = x - latent_shards.spread(params[dictionary.pre_bias]) if dictionary.pre_bias is not None else x
     names = dictionary.matrix_names
     u = [centred[:, b.reads] @ params[enc] for b, (enc, _) in zip(dictionary.blocks, names, strict=True)]
     z = torch.cat(u, dim=1) + params["b_enc"]
     a = z if dictionary.signed else z.relu()
-    if k_aux < a.shape[1]:
-        kept = a.abs().topk(k_aux, dim=-1).indices
-        a = a * torch.zeros_like(a).scatter_(-1, kept, 1.0)
+    if k_aux < n_dead:
+        a = a * kept(a.detach().abs(), k_aux)
     pieces = a.split([len(d) for d in dead], dim=1)
     nothing = torch.zeros_like(dictionary.b_dec)
     e_hat = dictionary.written([p @ params[dec] for p, (_, dec) in zip(pieces, names, strict=True)], nothing)
@@ -47,6 +47,17 @@ def auxk_loss(
     spread = distribution.mean((residual - centre).pow(2).sum(-1).mean())
     error = (residual - e_hat).pow(2).sum(-1).mean()
     return variance * error / spread.clamp_min(torch.finfo(spread.dtype).tiny)
+
+
+def kept(size: Tensor, k_aux: int) -> Tensor:
+    """1 at the k_aux largest of each row of size [B, dead latents], among those of all shards where latents are split; else 0."""
+    values, index = size.topk(min(k_aux, size.shape[1]), dim=-1)
+    if distribution.latent_parts() > 1:
+        padded = torch.nn.functional.pad(values, (0, k_aux - values.shape[1]))
+        chosen = largest(padded)[:, : values.shape[1]].to(size.dtype)
+    else:
+        chosen = torch.ones_like(values)
+    return torch.zeros_like(size).scatter_(-1, index, chosen)
 
 
 def add_auxk(
@@ -59,10 +70,11 @@ def add_auxk(
 ) -> float:
     """Add the gradients of auxk_coef * AuxK to `grads` in place; return the unweighted term (0 when nothing is dead).
 
-    dead: ids [n_dead] among all latents, ascending.
+    dead: ids [n_dead] among the latents that are held, ascending.
     """
     coef = dictionary.config.auxk_coef
-    if dead.numel() == 0 or coef == 0:
+    n_dead = int(latent_shards.summed(torch.tensor(dead.numel(), device=x.device)))
+    if n_dead == 0 or coef == 0:
         return 0.0
     k_aux = dictionary.config.k_aux or max(1, dictionary.d_in // 2)
     inside = [within(dead, block) for block in dictionary.blocks]
@@ -75,7 +87,7 @@ def add_auxk(
         leaves[dictionary.pre_bias] = dictionary.get_parameter(dictionary.pre_bias).detach().clone()
     leaves = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
     with torch.enable_grad():
-        term = auxk_loss(dictionary, x, residual.detach(), inside, k_aux, variance, leaves)
+        term = auxk_loss(dictionary, x, residual.detach(), inside, n_dead, k_aux, variance, leaves)
         found = torch.autograd.grad(coef * term, list(leaves.values()))
     for name, grad in zip(leaves, found, strict=True):
         if name not in grads:  # frozen

@@ -20,7 +20,7 @@ from assay.core.config import require
 from assay.core.errors import BadInput
 from assay.dictionaries import Dictionary, config_class
 from assay.dictionaries import class_of as class_of_arch
-from assay.dictionaries.base import Config
+from assay.dictionaries.options import Config
 from assay.kernels import BatchTop, Top
 
 ELEMENTS = 1 << 24  # of z in memory at once

@@ -84,6 +84,6 @@ def controller(name: str, dictionary: Dictionary, target: float | None) -> Contr
         )
     if not any(penalties.values()):
         raise BadOption(f"--target-l0 is {target:g}, but the penalty of {who} has weight 0; give it one to start from.")
-    if target >= dictionary.d_sae:
-        raise BadOption(f"--target-l0 is {target:g}; it must be below the {dictionary.d_sae} latents of {who}.")
+    if target >= dictionary.config.d_sae:
+        raise BadOption(f"--target-l0 is {target:g}; it must be below the {dictionary.config.d_sae} latents of {who}.")
     return Controller(target)

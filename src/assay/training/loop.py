@@ -25,9 +25,10 @@ from assay.core.errors import BadInput, BadOption
 from assay.core.progress import Bar, progress
 from assay.dictionaries import GRADIENT, Dictionary, class_of, load
 from assay.training import checkpoint, run_folder
-from assay.training.maker import SAMPLE, Maker, upfront_cost
+from assay.training.maker import SAMPLE, Maker, including, upfront_cost
 from assay.training.member import Member
 from assay.training.plan import Plan
+from assay.training.shard import Shard, refuse, shapes
 from assay.training.workers import workers
 
 
@@ -47,25 +48,39 @@ def sweep(
     quiet: bool = False,
     on_tick: Callable[[str, dict[str, Any], Bar], None] | None = None,
 ) -> list[Dictionary]:
-    """Make every plan's dictionary from one stream, each in `out / plan.name`; returns them in raw space.
+    """Make every plan's dictionary from one stream, each in `out / plan.name`; returns them in raw space. With latents divided among
+    processes what is returned has shapes and `.path` but no numbers, since the whole may fit no process.
 
     site: the activations that are read; target: those predicted, the same when not given; several are written with commas. facts: what provenance should say of
     model and text. Raises BadOption when `out` holds another run, BadInput on unusable activations.
     """
     _check(plans)
-    distribution.share(plans[0].options.batch_size)  # refuses a batch that the processes cannot divide
-    if stream.batch_size != plans[0].options.batch_size:
+    with distribution.divided(plans[0].options.latent_shards):
+        return _sweep(plans, stream, Path(out), site, target, resume, facts, quiet, on_tick)
+
+
+def _sweep(
+    plans: list[Plan],
+    stream: Stream,
+    out: Path,
+    site: str,
+    target: str | None,
+    resume: bool,
+    facts: dict[str, Any] | None,
+    quiet: bool,
+    on_tick: Callable[[str, dict[str, Any], Bar], None] | None,
+) -> list[Dictionary]:
+    first = plans[0].options
+    distribution.share(first.batch_size)  # refuses a batch that the processes cannot divide
+    if stream.batch_size != first.batch_size:
         raise BadOption(
-            f"The stream gives batches of {stream.batch_size} rows, but batch_size is {plans[0].options.batch_size}; "
+            f"The stream gives batches of {stream.batch_size} rows, but batch_size is {first.batch_size}; "
             "steps and tokens are counted from it, so give both the same."
         )
-    if plans[0].options.against != "activations" and distribution.n_processes() > 1:
-        raise BadOption(f"--against {plans[0].options.against} runs in one process; start it without torchrun.")
-    if plans[0].options.against != "activations" and not hasattr(stream, "external"):
-        raise BadOption(
-            f"--against {plans[0].options.against} needs the model: give --model, --site and --text, not activations."
-        )
-    out = Path(out)
+    if first.against != "activations" and distribution.n_processes() > 1:
+        raise BadOption(f"--against {first.against} runs in one process; start it without torchrun.")
+    if first.against != "activations" and not hasattr(stream, "external"):
+        raise BadOption(f"--against {first.against} needs the model: give --model, --site and --text, not activations.")
     asked = {
         "site": site,
         "target": target,
@@ -82,8 +97,7 @@ def sweep(
     if resume and all((out / plan.name / artefact.CHECKSUMS).exists() for plan in plans):  # written last: all is done
         if distribution.leading():
             checkpoint.remove(out)
-        return [load(out / plan.name) for plan in plans]
-    first = plans[0].options
+        return [_made(out, plan) for plan in plans]
     maker = Maker(stream, site, target, first)
     gradient = [p for p in plans if class_of(p.arch).learned_by == GRADIENT]
     members = [maker.member(plan) for plan in gradient]
@@ -104,23 +118,34 @@ def sweep(
         "harvest_cost": harvest,
         **(facts or {}),
     }
+
+    def finish(made: Dictionary, plan: Plan, cost: dict[str, Any]) -> None:
+        run_folder.finish(made, plan, out, golden, documents, {**shared, "cost": including(harvest, cost)})
+
     for plan, member in zip(gradient, members, strict=True):
-        made = member.dictionary.to("cpu")
-        cost = upfront_cost(made, member.seconds, member.flops, first.n_steps * first.batch_size, plan.options.device)
-        if distribution.leading():
-            run_folder.finish(
-                made, plan, out, golden, documents, {**shared, "cost": run_folder.including(harvest, cost)}
-            )
+        sharded = isinstance(member.dictionary, Shard)
+        made = member.dictionary if sharded else member.dictionary.to("cpu")
+        n_tokens, whole = first.n_steps * first.batch_size, shapes(plan.config) if sharded else made
+        cost = upfront_cost(whole, member.seconds, member.flops, n_tokens, plan.options.device)
+        if sharded or distribution.leading():
+            finish(made, plan, cost)
     for plan in finished:
         made, cost = maker.fitted(plan)  # in every process: a live model is read by all together
         if distribution.leading():
-            run_folder.finish(
-                made, plan, out, golden, documents, {**shared, "cost": run_folder.including(harvest, cost)}
-            )
+            finish(made, plan, cost)
     if distribution.leading():
         checkpoint.remove(out)
     distribution.wait()
-    return [load(out / plan.name) for plan in plans]
+    return [_made(out, plan) for plan in plans]
+
+
+def _made(out: Path, plan: Plan) -> Dictionary:
+    """The finished dictionary of a plan; its shapes alone where it was made in shards."""
+    if distribution.shards() == 1:
+        return load(out / plan.name)
+    made = shapes(plan.config)
+    made.path = out / plan.name
+    return made
 
 
 def _check(plans: list[Plan]) -> None:
@@ -143,6 +168,8 @@ def _check(plans: list[Plan]) -> None:
             f"--against {against.pop()} trains one dictionary at a time, since each changes the model in its own way."
         )
     for plan in plans:
+        if plan.options.latent_shards > 1:
+            refuse(plan)
         if plan.options.init_resample and plan.init_from is None:
             raise BadOption(
                 "--init-resample revives latents of a dictionary that is given by --init; give both or neither."
@@ -156,6 +183,7 @@ def _check(plans: list[Plan]) -> None:
         "device",
         "log_every",
         "checkpoint_every",
+        "latent_shards",
     )
     for plan in plans[1:]:
         for name in shared:
@@ -195,7 +223,7 @@ def _train(
                     if on_tick is not None:
                         on_tick(member.name, line, bar)
             stopping = distribution.agreed(stopped.is_set())
-            if distribution.leading() and (stopping or t % options.checkpoint_every == 0 or t == n_steps):
+            if stopping or t % options.checkpoint_every == 0 or t == n_steps:
                 checkpoint.write(out, t, {member.name: member.state() for member in members})
             if stopping and t < n_steps:
                 distribution.wait()  # for the checkpoint

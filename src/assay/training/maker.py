@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from assay.activations import Stream, each, together
-from assay.core import provenance
+from assay.core import distribution, provenance
 from assay.core.config import to_json
 from assay.core.errors import BadOption
 from assay.core.randomness import torch_rng
 from assay.dictionaries import Dictionary, build, class_of, load
+from assay.dictionaries.rescaling import rescaled
 from assay.dictionaries.wiring import along
 from assay.training.member import Member
 from assay.training.options import TrainConfig
 from assay.training.plan import Plan
+from assay.training.shard import part_of
 from assay.training.step import trainable
 
 SAMPLE = 16_384  # rows for scale, initialisation and resampling
@@ -52,37 +54,41 @@ class Maker:
             raise BadOption(
                 f"{plan.name} has d_in={plan.config.d_in}, but the activations at {self.site} have width {self.sample[0].shape[1]}."
             )
-        dictionary = build(plan.config, torch_rng(plan.options.seed, "init", plan.arch), *self.sample)
+        rng = torch_rng(plan.options.seed, "init", plan.arch)
+        if distribution.shards() > 1:
+            dictionary = part_of(plan.config, distribution.held(plan.config.d_sae))
+            dictionary.init(rng, *self.sample)
+        else:
+            dictionary = build(plan.config, rng, *self.sample)
         dictionary.scale = self.scale
         if plan.init_from is not None:
-            self.adopt(dictionary, plan.init_from)
+            self.adopt(dictionary, plan.init_from, plan.init_name)
         member = Member(plan.name, dictionary, plan.options, self.variance)
         if plan.options.init_resample:
             member.revive(*(part.to(plan.options.device) for part in self.sample))
         return member
 
-    def adopt(self, dictionary: Dictionary, start: Path | Dictionary) -> None:
+    def adopt(self, dictionary: Dictionary, start: Path | Dictionary, name: str | None) -> None:
         """Start from an existing dictionary: its raw-space export, unfolded with this run's scale."""
         old = start if isinstance(start, Dictionary) else load(start)
-        path = old.provenance.get("hub") or old.path  # for what is said
         wirings = [d.config.wiring for d in (old, dictionary)]
         if wirings[0] != wirings[1]:
             raise BadOption(
-                f"--init {path} is wired as {wirings[0]}, and --site and --target make this run's a {wirings[1]}; start from "
+                f"--init {name} is wired as {wirings[0]}, and --site and --target make this run's a {wirings[1]}; start from "
                 f"a {wirings[1]}."
             )
         was, now = [(d.arch, d.d_in, d.d_sae, d.d_out) for d in (old, dictionary)]
         if was != now or old.blocks != dictionary.blocks:
             raise BadOption(
-                f"--init {path} is a {was[0]} dictionary of {was[1:]} (d_in, d_sae, d_out); this run makes a {now[0]} of "
+                f"--init {name} is a {was[0]} dictionary of {was[1:]} (d_in, d_sae, d_out); this run makes a {now[0]} of "
                 f"{now[1:]}. Give the same --arch and --d-sae."
             )
         forms = [(d.pre_bias, d.unit_norm, set(d.state_dict())) for d in (old, dictionary)]
         if forms[0] != forms[1]:
             raise BadOption(
-                f"--init {path} is another form of {old.arch} ({old.config}); give the options of that form."
+                f"--init {name} is another form of {old.arch} ({old.config}); give the options of that form."
             )
-        dictionary.load_state_dict(old.rescaled(*dictionary.scale, unfold=True))
+        dictionary.load_state_dict(rescaled(old, *dictionary.scale, unfold=True))
 
     def fitted(self, plan: Plan) -> tuple[Dictionary, dict[str, Any]]:
         """A dictionary that is learned by `fit`: one pass over at most the run's tokens, in raw space.
@@ -133,3 +139,8 @@ def upfront_cost(dictionary: Dictionary, seconds: float, flops: int | None, toke
         "device": device,
         "n_threads": torch.get_num_threads(),
     }
+
+
+def including(shared: dict[str, Any] | None, cost: dict[str, Any]) -> dict[str, Any]:
+    """The cost of a dictionary with that of the harvest that it shares with others."""
+    return cost if shared is None else {**cost, "includes": [shared["id"]]}

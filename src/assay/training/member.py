@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 from assay import kernels
-from assay.core import distribution
+from assay.core import distribution, latent_shards
 from assay.core.errors import BadInput
 from assay.core.randomness import torch_rng
 from assay.dictionaries import LIVE, Dictionary
-from assay.dictionaries.wiring import gathered, width
+from assay.dictionaries.wiring import blocks_of, gathered, width
 from assay.training.auxk import add_auxk
 from assay.training.controller import controller
+from assay.training.first_support import first_support
 from assay.training.options import TrainConfig
 from assay.training.resample import resample
 from assay.training.schedule import learning_rate, resample_steps, sparsity_ramp
+from assay.training.shard import Shard, replicated, settle
 from assay.training.step import External, Step, trainable
 from assay.training.step import step as gradients
 from assay.training.window import Window
@@ -40,10 +42,11 @@ class Member:
         self.variance = variance  # summed variance of the targets in the initial sample
         self.kernel = kernels.implementation(options.kernels, like=dictionary.b_dec.detach())
         self.params = trainable(dictionary)
+        self.replicated = replicated(dictionary) if isinstance(dictionary, Shard) else None
         self.first = {n: torch.zeros_like(p) for n, p in self.params.items()}
         self.second = {n: torch.zeros_like(p) for n, p in self.params.items()}
         self.silent_tokens = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=options.device)
-        self.n_support = options.batch_size * dictionary.d_sae  # unknown before the first step: take all
+        self.n_support: int | None = None  # of the last step
         self.last_resample: int | None = None
         self.seconds = 0.0
         self.flops = 0
@@ -69,7 +72,9 @@ class Member:
         criterion = None
         if external is not None:
             criterion = partial(external, y=y, loss=options.against, weight=options.kl_weight)
-        with distribution.split_rows():
+        with distribution.split_rows(), distribution.split_latents():
+            if self.n_support is None:
+                self.n_support = first_support(dictionary, x, progress, self.kernel)
             done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion)
             if dictionary.dead_latents == "auxk":
                 term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
@@ -81,7 +86,15 @@ class Member:
                 f"{self.name}: the loss is {done.loss} at step {t}; the last checkpoint is whole. "
                 "Lower --lr or set --clip, or look at the batch's activations."
             )
-        norm = self.kernel.update(
+        unit_rows = tuple(
+            d
+            for d in (*(dec for _, dec in dictionary.matrix_names), *dictionary.extra_decoders)
+            if dictionary.unit_norm and d in self.params
+        )
+        clip, of_all = options.clip, None
+        if self.replicated is not None:
+            clip, of_all = None, settle(dictionary, done.grads, self.replicated, unit_rows, clip)
+        of_own = self.kernel.update(
             self.params,
             done.grads,
             self.first,
@@ -91,13 +104,10 @@ class Member:
             beta1=dictionary.beta1 if options.beta1 is None else options.beta1,
             beta2=options.beta2,
             eps=EPS,
-            clip=options.clip,
-            unit_rows=tuple(
-                d
-                for d in (*(dec for _, dec in dictionary.matrix_names), *dictionary.extra_decoders)
-                if dictionary.unit_norm and d in self.params
-            ),
+            clip=clip,
+            unit_rows=unit_rows,
         )
+        norm = of_own if of_all is None else of_all
         if not math.isfinite(norm):  # the loss can be finite while its gradient overflows
             raise BadInput(
                 f"{self.name}: the gradient is not finite at step {t} (the loss was {done.loss:.3g}); the last checkpoint "
@@ -105,7 +115,7 @@ class Member:
             )
         dictionary.constrain()
         self.last_x = x
-        with distribution.split_rows():
+        with distribution.split_rows(), distribution.split_latents():
             self.note(done, t, y, ramp)
         self.seconds += time.perf_counter() - started
 
@@ -128,10 +138,11 @@ class Member:
         fired = torch.zeros_like(self.silent_tokens)
         fired[done.f.latent] = 1
         self.silent_tokens[distribution.total(fired) > 0] = 0
-        for (d_in, d_sae, d_out), share in ((b.shape, width(b.latents) / dictionary.d_sae) for b in dictionary.blocks):
+        config = dictionary.config
+        for (d_in, d_sae, d_out), share in ((b.shape, width(b.latents) / config.d_sae) for b in blocks_of(config)):
             pairs = int(done.n_support * share)
             self.flops += 2 * n_rows * d_in * d_sae + 2 * pairs * (2 * d_out + d_in) * len(dictionary.recon)
-        active = self.window.add(y, done.x_hat, len(done.f), done.terms, done.loss)
+        active = self.window.add(y, done.x_hat, self.in_all(len(done.f)), done.terms, done.loss)
         if self.controller is not None:
             self.controller.see(active, n_rows, ramp)
 
@@ -146,6 +157,13 @@ class Member:
         """Ids of the latents silent for `dead_tokens` or more."""
         return (self.silent_tokens >= self.options.dead_tokens).nonzero().flatten()
 
+    def in_all(self, n: int) -> int:
+        """The sum of n over the shards of this dictionary's latents; every process of the run must call it."""
+        if distribution.shards() == 1:
+            return n
+        with distribution.split_latents():
+            return int(latent_shards.summed(torch.tensor(n, device=self.silent_tokens.device)))
+
     def wants_resampling(self, t: int) -> bool:
         return self.dictionary.dead_latents == "resample" and t in resample_steps(self.options)
 
@@ -153,11 +171,13 @@ class Member:
         """Revive dead latents after step `t` from a sample; returns how many."""
         dead = self.dead()
         rng = torch_rng(self.options.seed, "resample", t)
-        resample(self.dictionary, dead, x, y, rng, [self.first, self.second])
+        with distribution.split_latents():
+            resample(self.dictionary, dead, x, y, rng, [self.first, self.second])
         self.silent_tokens[dead] = 0
-        if dead.numel():
+        n_dead = self.in_all(dead.numel())
+        if n_dead:
             self.last_resample = t
-        return dead.numel()
+        return n_dead
 
     @torch.no_grad()
     def revive(self, x: Tensor, y: Tensor) -> int:
@@ -177,7 +197,7 @@ class Member:
             "step": t,
             "tokens": t * self.options.batch_size,
             **self.window.summary(),
-            "dead_frac": self.dead().numel() / self.silent_tokens.numel(),
+            "dead_frac": self.in_all(self.dead().numel()) / self.dictionary.config.d_sae,
             "lr": learning_rate(self.options, t - 1, self.last_resample),
             **({} if self.last_x is None else self.dictionary.diagnose(self.last_x, self.start)),
         }

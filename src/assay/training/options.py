@@ -54,12 +54,14 @@ class TrainConfig:
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
     kernels: str = "auto"
-    """Implementation of the kernels: auto (the fastest here, or what ASSAY_KERNELS says), reference, torch or native."""
+    """Implementation of the kernels: auto (the fastest here, or what ASSAY_KERNELS says), reference, torch, native, triton or triton_bf16."""
     device: str = "cpu"
     """Device that trains."""
+    latent_shards: int = 1
+    """Among how many processes the latents of a dictionary are divided, when torchrun starts several; the others divide the rows."""
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "batch_size", "shuffle_rows", "log_every", "checkpoint_every"):
+        for name in ("n_tokens", "batch_size", "shuffle_rows", "log_every", "checkpoint_every", "latent_shards"):
             require(getattr(self, name) > 0, name, getattr(self, name), "positive")
         require(self.lr > 0, "lr", self.lr, "positive")
         require(self.beta1 is None or 0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")

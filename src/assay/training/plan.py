@@ -24,9 +24,14 @@ class Plan:
     def arch(self) -> str:
         return type(self.config).__module__.rsplit(".", 1)[-1]
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def init_name(self) -> str | None:
+        """How the dictionary it starts from is called: its address on the hub, or its folder."""
         start = self.init_from
         if isinstance(start, Dictionary):
             start = start.provenance.get("hub") or start.path
-        start = None if start is None else str(start)
-        return {"arch": self.arch, "options": to_json(self.config), "train": to_json(self.options), "init": start}
+        return None if start is None else str(start)
+
+    def describe(self) -> dict[str, Any]:
+        options, train = to_json(self.config), to_json(self.options)
+        return {"arch": self.arch, "options": options, "train": train, "init": self.init_name}

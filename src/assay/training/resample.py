@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from assay.core import distribution, latent_shards
 from assay.dictionaries import Dictionary
 
 CHUNK = 4096
@@ -26,8 +27,9 @@ def resample(
     rng: torch.Generator,
     moments: list[dict[str, Tensor]],
 ) -> None:
-    """Give the latents `dead` [n] new directions in place. x [m, d_in], y [m, d_out] in training space."""
-    if dead.numel() == 0:
+    """Give the latents `dead` [n] of those held new directions in place. x [m, d_in], y [m, d_out] in training space."""
+    counts = latent_shards.stacked(torch.tensor(dead.numel(), device=x.device)).tolist()
+    if sum(counts) == 0:
         return
     losses = torch.cat(
         [
@@ -37,16 +39,17 @@ def resample(
     )
     odds = losses.double().pow(2).cpu()
     odds = odds if float(odds.sum()) > 0 else torch.ones_like(odds)
-    drawn = torch.multinomial(odds, dead.numel(), replacement=True, generator=rng).to(x.device)
+    drawn = torch.multinomial(odds, sum(counts), replacement=True, generator=rng).to(x.device)  # of all shards
+    drawn = drawn.split(counts)[distribution.shard() if len(counts) > 1 else 0]
     living = torch.ones(dictionary.d_sae, dtype=torch.bool, device=x.device)
     living[dead] = False
     read_from, write_to = dictionary.centred(x[drawn]), y[drawn] - dictionary.b_dec
     for (enc, dec), (block, W_enc, W_dec) in zip(dictionary.matrix_names, dictionary.wired, strict=True):
         mine = (dead >= block.latents.start) & (dead < block.latents.stop)
         ids, alive = dead[mine] - block.latents.start, living[block.latents]
-        some = bool(alive.any())
-        enc_length = W_enc[:, alive].norm(dim=0).mean() if some else torch.ones((), device=x.device)
-        dec_length = W_dec[alive].norm(dim=1).mean() if some else torch.ones((), device=x.device)
+        lengths = torch.stack([W_enc[:, alive].norm(dim=0).sum(), W_dec[alive].norm(dim=1).sum()])
+        n_alive = latent_shards.summed(alive.sum())
+        enc_length, dec_length = latent_shards.summed(lengths) / n_alive if n_alive > 0 else torch.ones_like(lengths)
         W_enc[:, ids] = (0.2 * enc_length * unit(read_from[mine][:, block.reads])).t()
         W_dec[ids] = unit(write_to[mine][:, block.writes]) * (1.0 if dictionary.unit_norm else dec_length)
         for moment in moments:

@@ -15,8 +15,10 @@ from assay.core import artefact, distribution, provenance
 from assay.core.errors import AssayError, BadOption, NotFound
 from assay.dictionaries import GRADIENT, Dictionary, save
 from assay.training import checkpoint
+from assay.training.export import export
 from assay.training.member import Member
 from assay.training.plan import Plan
+from assay.training.shard import Shard
 
 RUN = "run.json"
 LOG = "log.jsonl"
@@ -28,7 +30,9 @@ def open_folder(out: Path, asked: dict[str, Any], resume: bool) -> None:
         if not (out / RUN).exists():
             raise NotFound(f"{out} holds no run to resume; leave --resume out to start one.")
         older = {"kernels": ["torch"] * len(asked["kernels"]), "processes": 1}  # of runs from before there was a choice
-        before = {**older, **artefact.read_json(out / RUN)}
+        before: dict[str, Any] = {**older, **artefact.read_json(out / RUN)}
+        for member in before["members"].values():
+            member["train"].setdefault("latent_shards", 1)
         for name, value in json.loads(json.dumps(asked)).items():
             if before.get(name) != value:
                 what, was, now = _difference(name, before.get(name), value)
@@ -79,12 +83,14 @@ def append(path: Path, line: dict[str, Any]) -> None:
 def finish(
     dictionary: Dictionary, plan: Plan, out: Path, golden: Tensor, documents: list[str], facts: dict[str, Any]
 ) -> None:
+    """Write the finished dictionary into its folder: the leading process does, of a shard all together."""
     described = plan.describe()
     folder = out / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     convention = plan.options.scale if dictionary.learned_by == GRADIENT else "none"
+    write = export if isinstance(dictionary, Shard) else save
     try:
-        save(
+        write(
             dictionary,
             folder,
             golden=golden,
@@ -94,8 +100,3 @@ def finish(
         )
     except AssayError as error:
         raise type(error)(f"{error} The trained state is kept in {out}; run again with --resume.") from None
-
-
-def including(shared: dict[str, Any] | None, cost: dict[str, Any]) -> dict[str, Any]:
-    """The cost of a dictionary with that of the harvest that it shares with others."""
-    return cost if shared is None else {**cost, "includes": [shared["id"]]}

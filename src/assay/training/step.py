@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor
 
-from assay.core import distribution
+from assay.core import distribution, latent_shards
 from assay.dictionaries import DENSE, FROZEN, LIVE, Dictionary
 from assay.kernels import Codes
 
@@ -34,7 +34,10 @@ class External:
 Criterion = Callable[[Tensor], External]  # of x_hat [batch, d_out]
 NOTHING = External(0.0, torch.zeros(()), {})
 
-DENSE_ABOVE = 0.06  # share of active pairs above which the dense path wins; measured at d=512 (5 to 8 per cent)
+# Share of active pairs above which the dense path wins. Both cost the same, at d=512 and F = 512, 4096, 16384, on native kernels at
+# 15, 14 and 12 per cent, on torch kernels at 13, 10 and 6
+DENSE_ABOVE = 0.06
+DENSE_ABOVE_NATIVE = 0.12
 
 
 @dataclass
@@ -50,12 +53,11 @@ class Step:
 
     def shared(self) -> Step:
         """The same of the whole batch where its rows are split between processes: terms, loss and gradients are means over them
-        and the support is counted in all; f and x_hat stay this process's own."""
-        if distribution.parts() == 1:
+        and the support is counted in all, over all shards of the latents; f and x_hat stay this process's own."""
+        if distribution.parts() == 1 and distribution.latent_parts() == 1:
             return self
-        numbers = torch.tensor(
-            [self.loss, self.n_support, *self.terms.values()], dtype=torch.float64, device=self.x_hat.device
-        )
+        n_here = latent_shards.summed(torch.tensor(self.n_support, device=self.x_hat.device)).item()
+        numbers = torch.tensor([self.loss, n_here, *self.terms.values()], dtype=torch.float64, device=self.x_hat.device)
         loss, n_support, *terms = (distribution.total(numbers) / distribution.parts()).tolist()
         named = dict(zip(self.terms, terms, strict=True))
         found = round(n_support * distribution.parts())
@@ -169,7 +171,7 @@ def sparse(
     with torch.enable_grad():
         for term, penalty in penalties.items():
             omega = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, latent, penalty) / n_rows
-            omega = distribution.mean(omega)  # of the whole batch, where it is split
+            omega = latent_shards.whole(distribution.mean(omega))  # of all rows and latents, where they are split
             value = dictionary.reduce.get(term, torch.sum)(omega)
             terms[term] = float(value.detach())
             outputs.append(value)
@@ -197,7 +199,7 @@ def sparse(
         if enc in params:
             grads[enc] = kernel.accumulate(p, centred[:, block.reads]).t()
         if dictionary.pre_bias in grads:
-            grads[dictionary.pre_bias][block.reads] -= W_enc @ summed[block.latents]
+            grads[dictionary.pre_bias][block.reads] -= latent_shards.summed(W_enc @ summed[block.latents])
     loss = sum(weights[term] * value for term, value in terms.items()) + external.loss
     terms |= external.terms
     main = support.joined(codes[dictionary.main_code].detach()).nonzero()
@@ -225,7 +227,9 @@ def step(
     last_support: int,
     criterion: Criterion | None = None,
 ) -> Step:
-    """The dense path when the last step's support was large, else the sparse one. The choice never depends on time."""
-    if dictionary.step == DENSE or last_support > DENSE_ABOVE * x.shape[0] * distribution.parts() * dictionary.d_sae:
+    """The dense path when the last step's support was large for these kernels, else the sparse one; time plays no part."""
+    above = DENSE_ABOVE_NATIVE if kernel.__name__.endswith(".native") else DENSE_ABOVE
+    n_pairs = x.shape[0] * distribution.parts() * dictionary.config.d_sae
+    if dictionary.step == DENSE or last_support > above * n_pairs:
         return dense(dictionary, x, y, weights, progress, criterion)
     return sparse(dictionary, x, y, weights, progress, kernel, criterion)

@@ -42,7 +42,7 @@ void adam(T* param, const T* grad, T* first, T* second, int64_t n, int64_t width
           int threads) {
     const T beta1 = a.beta1, beta2 = a.beta2, eps = a.eps, shrink = a.shrink;
     const T rest1 = 1 - a.beta1, rest2 = 1 - a.beta2;
-    const T step = a.lr / a.correction1, root2 = std::sqrt(a.correction2);
+    const T step = a.lr / a.correction1, per_root2 = 1 / std::sqrt(a.correction2);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < n; ++i) {
         T *w = param + i * width, *m = first + i * width, *v = second + i * width;
@@ -53,12 +53,12 @@ void adam(T* param, const T* grad, T* first, T* second, int64_t n, int64_t width
             const T slope = shrink * (g[j] - part * w[j]);
             m[j] = beta1 * m[j] + rest1 * slope;
             v[j] = beta2 * v[j] + rest2 * slope * slope;
-            w[j] -= step * m[j] / (std::sqrt(v[j]) / root2 + eps);
+            w[j] -= step * m[j] / (std::sqrt(v[j]) * per_root2 + eps);
         }
         if (along) {
-            const T length = std::sqrt(dot(w, w, width));
+            const T per_length = 1 / std::sqrt(dot(w, w, width));
 #pragma omp simd
-            for (int64_t j = 0; j < width; ++j) w[j] /= length;
+            for (int64_t j = 0; j < width; ++j) w[j] *= per_length;
         }
     }
 }

@@ -157,11 +157,15 @@ void keep_largest(Pairs<T>& pairs, int64_t n, const Rule<T>& rule) {
     const T cut = keys[n - 1];
     int64_t ties = n - std::count_if(keys.begin(), keys.begin() + n, [&](T key) { return key > cut; });
     for (auto& row : pairs.rows) {
-        Row<T> kept;
+        size_t n = 0;
         for (size_t p = 0; p < row.latent.size(); ++p) {
             const T key = rule.key(row.value[p], row.latent[p]);
-            if (key > cut || (key == cut && ties-- > 0)) kept.add(row.latent[p], row.value[p]);
+            if (key > cut || (key == cut && ties-- > 0)) {
+                row.latent[n] = row.latent[p];
+                row.value[n++] = row.value[p];
+            }
         }
-        row = std::move(kept);
+        row.latent.resize(n);
+        row.value.resize(n);
     }
 }

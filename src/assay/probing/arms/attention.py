@@ -53,12 +53,7 @@ def _one(material: Material, job: Job) -> Scored:
         parts = [probe.scores(*attention.gathered(scaled, pointer, some), len(some))[0] for some in held.split(BATCH)]
         return torch.cat(parts).t().unflatten(0, (job.parts, len(grid)))  # [parts, grid, rows]
 
-    validation = None
-    if job.n_folds:
-        inside = scores(rows)[1:]
-        index = torch.from_numpy(job.fold)[None, None].expand(1, len(grid), -1)
-        validation = inside.gather(0, index)[0]
-    choice = choose(validation, job)
+    choice = choose(scores(rows)[1:] if job.n_folds else None, job)
     return Scored(
         choice,
         scores(torch.from_numpy(job.test))[0, choice.index],

@@ -13,4 +13,4 @@ ROLE, ACCESS, SLOW = "floor", "text", False
 
 
 def run(material: Material, jobs: Sequence[Job]) -> list[Scored]:
-    return [Scored(Choice(0, (0.5,) * job.n_folds), torch.zeros(len(job.test))) for job in jobs]
+    return [Scored(Choice(0, (0.5,) * job.n_folds, (0.5,) * job.n_folds), torch.zeros(len(job.test))) for job in jobs]

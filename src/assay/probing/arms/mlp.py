@@ -57,12 +57,10 @@ def _one(x: Tensor, job: Job) -> Scored:
     index, choice = 0, choose(None, job)
     if job.n_folds:
         masks = job.masks()[1:]
-        weight = masks.repeat(len(drawn), 1)  # candidate by candidate, its folds one after the other
-        plans = plan([c for c in drawn for _ in range(job.n_folds)])
-        scores = fit_scores(train, y, weight, train, plans, EPOCHS, rng).unflatten(0, (len(drawn), job.n_folds))
-        fold = torch.from_numpy(job.fold)
-        validation = scores.gather(1, fold[None, None].expand(len(drawn), 1, -1))[:, 0]
-        choice = choose(validation, job)
+        weight = masks.repeat(len(drawn), 1)  # candidate by candidate, its fits one after the other
+        plans = plan([c for c in drawn for _ in masks])
+        scores = fit_scores(train, y, weight, train, plans, EPOCHS, rng).unflatten(0, (len(drawn), len(masks)))
+        choice = choose(scores.transpose(0, 1), job)
         index = choice.index
     test = fit_scores(
         train, y, torch.ones(1, len(y)), x[torch.from_numpy(job.test)], plan([drawn[index]]), EPOCHS, rng

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.baselines.logistic import fit
 from assay.probing.linear import TALLY, TOL, rows_of, standardised
-from assay.probing.protocol import Job, Material, Scored, choose, own_fold
+from assay.probing.protocol import Job, Material, Scored, choose
 
 ABOUT = "PCA, then logistic regression on the leading components"
 ROLE, ACCESS, SLOW = "baseline", "activations", False
@@ -39,7 +39,6 @@ def _one(x: Tensor, job: Job) -> Scored:
         TALLY.add(solved)
         inside.append(solved.scores(z[None, :n, :size])[0].t())
         test.append(z[n:, :size] @ solved.coef[0, :, 0] + solved.intercept[0, 0])
-    validation = own_fold(torch.stack(inside, 1)[1:], job) if job.n_folds else None
-    choice = choose(validation, job)
+    choice = choose(torch.stack(inside, 1)[1:], job)
     at = choice.index if job.n_folds else len(candidates) // 2
     return Scored(choice, test[at], {"components": candidates[at]})

@@ -1,0 +1,28 @@
+// The k-th largest of a few hundred numbers, without a branch that depends on them.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+// The k-th largest of n >= k numbers, none of them NaN: its bits from the highest down, each by counting. Without the last `loose` bits it
+// is a little less, and k numbers reach it all the same.
+inline float kth_largest(const float* from, int64_t n, int64_t k, std::vector<int32_t>& ordered, int loose = 0) {
+    ordered.resize(n);
+    std::memcpy(ordered.data(), from, n * sizeof(float));
+    int32_t* at = ordered.data();
+    for (int64_t c = 0; c < n; ++c) at[c] ^= (at[c] >> 31) & INT32_MAX;  // as integers they are in the order of the floats
+    uint32_t found = 0x80000000u;                                        // the least integer
+    for (int bit = 31; bit >= loose; --bit) {
+        const uint32_t next = found + (1u << bit);
+        const int32_t bar = static_cast<int32_t>(next);
+        int32_t reach = 0;
+#pragma omp simd reduction(+ : reach)
+        for (int64_t c = 0; c < n; ++c) reach += at[c] >= bar;
+        if (reach >= k) found = next;
+    }
+    int32_t answer = static_cast<int32_t>(found);
+    answer ^= (answer >> 31) & INT32_MAX;
+    float value;
+    std::memcpy(&value, &answer, sizeof value);
+    return value;
+}
