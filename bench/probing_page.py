@@ -30,7 +30,7 @@ def write(work: Path) -> Path:
     lines = [
         "# Honest probing on record", "",
         "Written by `python bench/probing_results.py`; how to read such tables is in [probing.md](../probing.md). `own` dictionaries are trained on",
-        "rows of the tasks that no probe sees, `other` ones on stories, articles and speeches. Test AUC, five seeds (splits) a task; intervals over tasks.",
+        "rows of the tasks that no probe sees, `other` ones on stories, articles and speeches. Test AUC; a seed is a split; intervals over tasks.",
         "", "## Dictionaries", "", *dictionaries(work), "",
     ]  # fmt: skip
     for name, title in TITLES.items():
@@ -70,7 +70,11 @@ def said(told: dict[str, Any]) -> list[str]:
     n = len(told["tasks"])
     removed = sum(t["n_duplicates"] + t["n_conflicts"] for t in told["tasks"])
     read = sum(t["n_read"] for t in told["tasks"])
-    facts = f"{n} tasks; of {read:,} rows {removed:,} went before the split, being duplicates or rows with both labels."
+    setting = told["setting"]
+    facts = (
+        f"{n} tasks of at most {setting['max_rows']:,} texts, {setting['seeds']} seeds; of {read:,} rows {removed:,} went before the split, "
+        "being duplicates or rows with both labels."
+    )
     return [*(f"- {sentence}" for sentence in told["sentences"]), f"- {facts}"]
 
 

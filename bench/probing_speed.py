@@ -37,8 +37,9 @@ from assay.probing.splits import split
 WIDTH, LATENTS, ACTIVE, SEEDS, FOLDS, KINDS, SAMPLE = 384, 1024, 60, 5, 3, 7, 6
 GOAL_TASKS, GOAL_TIMES = 113, 20
 SOLVERS = ("lbfgs", "newton-cholesky")
-FITS = SEEDS * (FOLDS + 1) * len(C_GRID)  # of one kind of columns at one k
-AUCS = SEEDS * (FOLDS * len(C_GRID) + 1)
+PARTS = 1 + FOLDS + FOLDS * (FOLDS - 1) // 2  # on all rows, without each fold, without each two
+FITS = SEEDS * PARTS * len(C_GRID)  # of one kind of columns at one k
+AUCS = SEEDS * (FOLDS**2 * len(C_GRID) + 1)  # each fold by the fit without it, and by those without it and another
 
 
 def made(n: int, seed: int) -> tuple[Task, Material, dict[str, Features]]:
@@ -136,9 +137,9 @@ def parts(material: Material, features: Features | None, job: Job, truth: np.nda
 def schedule(whole: bool) -> Iterator[tuple[int, int, float]]:
     """(seed, part, C) of the fits that are timed: all, or SAMPLE spread over seeds, folds and C."""
     if whole:
-        yield from product(range(SEEDS), range(FOLDS + 1), C_GRID)
+        yield from product(range(SEEDS), range(PARTS), C_GRID)
     else:
-        yield from ((i % SEEDS, i % (FOLDS + 1), C_GRID[i % len(C_GRID)]) for i in range(SAMPLE))
+        yield from ((i % SEEDS, i % PARTS, C_GRID[i % len(C_GRID)]) for i in range(SAMPLE))
 
 
 def theirs(

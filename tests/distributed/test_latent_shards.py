@@ -130,6 +130,7 @@ def test_the_export_is_an_ordinary_dictionary(one: Path, many: Path, name: str) 
     assert abs(facts[0]["upfront_flops"] - facts[1]["upfront_flops"]) <= 0.001 * facts[1]["upfront_flops"]
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_they_end_at_the_same_bits(many: Path, tmp_path: Path) -> None:
     processes = group(tmp_path, "--few", "--slow")
     own = tmp_path / "2" / "own"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from test_triton import needs_triton, run
 
 BENCH = Path(__file__).parents[2] / "bench"
 
 
+@pytest.mark.slow
 @needs_triton
 def test_a_dry_run(tmp_path) -> None:
     said = run(str(BENCH / "gpu.py"), "--dry", "--json", str(tmp_path / "rows"), "--minutes", "60")

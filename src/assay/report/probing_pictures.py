@@ -32,15 +32,21 @@ def sparse_picture(told: dict[str, Any], appearance: dict[str, Look], drawn: lis
                     markersize=4.5, linewidth=1.4, label=arm)  # fmt: skip
         if line is not None:
             ax.axhline(line, color=palette["ink"], linewidth=0.9, linestyle=(0, (1, 2)))
+            ax.annotate("lr, all coordinates", (1, line), (2, 2), textcoords="offset points", fontsize=7)
         ax.set_xscale("log", base=2)
         ticks = sorted({row["k"] for row in rows})
         ax.set_xticks(ticks, [str(k) for k in ticks])
         ax.set_xlabel("k, columns that the probe may use (log scale)")
         ax.set_ylabel("mean test AUC")
         ax.grid(axis="y", linewidth=0.6)
-        ax.legend(frameon=False, fontsize=7, ncols=2)
+        ax.legend(
+            frameon=False,
+            fontsize=7,
+            **({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {"ncols": 2}),
+        )
 
-    picture = Picture("auc-against-k", "Mean test AUC of sparse probes against k.", (5.8, 4.0), draw)
+    many = len({row["arm"] for row in rows}) > 10
+    picture = Picture("auc-against-k", "Mean test AUC of sparse probes against k.", (7.2 if many else 5.8, 4.0), draw)
     drawn.append(picture)
     said = (
         f"{name}. The same selector and the same k for every kind of column; the dotted line is lr on all coordinates."
