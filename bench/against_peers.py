@@ -12,10 +12,8 @@ Compare only lines of one run. --record appends the table to docs/results/perfor
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import recording
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "results" / "performance.md"
 PEERS_PYTHON = ROOT / ".venv-interop" / "bin" / "python"
 ARCHS = ("topk", "batchtopk", "matryoshka", "relu", "gated", "jumprelu")
 RUNNERS = (  # library, variant, architectures (all where None)
@@ -73,13 +72,7 @@ def main() -> None:
     text = table(lines, flags)
     print("\n" + text)
     if flags.record:
-        head = (
-            ""
-            if PAGE.exists()
-            else "# Training steps against the field's trainers\n\nEach table is one run of `bench/against_peers.py`.\n"
-        )
-        with open(PAGE, "a", encoding="utf-8") as page:
-            page.write(head + "\n" + text)
+        recording.append(text)
 
 
 def arguments() -> argparse.Namespace:
@@ -167,15 +160,11 @@ def line_of(runner: Runner, asked: dict[str, Any]) -> dict[str, Any]:
 
 def table(lines: list[dict[str, Any]], flags: argparse.Namespace) -> str:
     """Markdown: medians, and how many times ours is as fast in the same setting of clipping."""
+    text = (
+        "Medians of interleaved steps, fp32. *times*: this line's milliseconds over those of assay, both with or both without clipping; in wall time, and in"
+        " CPU\ntime, which other programs on the machine disturb less."
+    )
     out = [
-        f"## {datetime.date.today()}: {platform.machine()}, {flags.threads} threads, load {os.getloadavg()[0]:.1f}",
-        "",
-        f"    python bench/against_peers.py --arch {' '.join(flags.arch)} --d-in {flags.d_in} --d-sae {' '.join(map(str, flags.d_sae))}"
-        f" --batch {flags.batch} --k {flags.k} --rounds {flags.rounds} --steps {flags.steps} --threads {flags.threads} --seed {flags.seed}",
-        "",
-        "Medians of interleaved steps, fp32. *times*: this line's milliseconds over those of assay, both with or both without clipping; in wall time, and in CPU",
-        "time, which other programs on the machine disturb less.",
-        "",
         "| arch | F | trainer | clip | tokens/s (best) | ms | CPU ms | L0 | peak MiB | times, wall | times, CPU |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -192,7 +181,7 @@ def table(lines: list[dict[str, Any]], flags: argparse.Namespace) -> str:
             f"| {line['arch']} | {line['d_sae']:,} | {name} {line['version']}, {line.get('kernels', line['optimizer'])} | {line['clip'] or 'off'} | "
             f"{line['tokens_per_second']:,} ({best:,}) | {line['ms']} | {line['cpu_ms']} | {line['l0']} | {line['peak_mib']:,} | {wall} | {cpu} |"
         )
-    return "\n".join(out) + "\n"
+    return recording.section("training steps against the field's trainers", flags.threads, text, out)
 
 
 def ratio(lines: list[dict[str, Any]], line: dict[str, Any], what: str) -> str:

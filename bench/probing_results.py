@@ -63,7 +63,7 @@ def assay(out: Path, *words: str) -> None:
     record = out.with_name(out.name + ".command")
     if record.exists():
         return
-    shown = " ".join(shlex.quote(w) for w in command).replace(minilm(), "MiniLM")
+    shown = " ".join(shlex.quote(w) for w in command).replace(minilm(), "MiniLM").replace(str(SHARED), "../shared")
     print(shown, flush=True)
     started = time.perf_counter()
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -179,11 +179,9 @@ def test_the_switch_between_paths_depends_on_the_last_support_alone(learned, mon
     taken: list[str] = []
     monkeypatch.setattr(step, "dense", lambda *a: taken.append("dense"))
     monkeypatch.setattr(step, "sparse", lambda *a: taken.append("sparse"))
-    for name, above in (("torch", step.DENSE_ABOVE), ("native", step.DENSE_ABOVE_NATIVE)):
-        if name not in IMPLEMENTATIONS:
-            continue
+    for kernel in map(implementation, IMPLEMENTATIONS):
         taken.clear()
-        border = int(above * len(x) * made.d_sae)
+        border = int(kernel.DENSE_ABOVE * len(x) * made.d_sae)
         for last in (0, border, border + 1, len(x) * made.d_sae):
-            step.step(made, x, y, weights, PROGRESS, implementation(name), last)
+            step.step(made, x, y, weights, PROGRESS, kernel, last)
         assert taken == ["sparse", "sparse", "dense", "dense"]

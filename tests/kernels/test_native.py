@@ -157,12 +157,6 @@ def test_slices_of_wider_matrices_are_read_in_place() -> None:
     assert torch.equal(native.encode_select(g, W_enc, Top(3)).latent, reference.encode_select(g, W_enc, Top(3)).latent)
 
 
-def test_a_result_may_be_written_into_a_buffer() -> None:
-    codes, g, out = Codes.of(draw(9, 7, seed=3)), draw(9, 4, seed=1), torch.full((7, 4), 9.0, dtype=torch.float64)
-    assert native.accumulate(codes, g, out).data_ptr() == out.data_ptr()
-    torch.testing.assert_close(out, reference.accumulate(codes, g))
-
-
 def pairs(row: list[int], latent: list[int]) -> Codes:
     return Codes(torch.tensor(row), torch.tensor(latent), torch.ones(len(row)), (3, 4))
 

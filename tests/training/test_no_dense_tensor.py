@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from assay import kernels
 from assay.dictionaries import DENSE, GRADIENT, build, class_of, config_class, names
@@ -17,6 +15,7 @@ from assay.training import TrainConfig
 from assay.training import member as members
 from assay.training.first_support import first_support
 from assay.training.member import Member
+from largest_tensor import Largest
 
 B, D, F = 512, 32, 4096
 BLOCK = 1 << 17  # 32 rows of latents, and as many numbers as W_enc has
@@ -48,24 +47,6 @@ def made(arch: str, quiet: bool = True) -> Any:
 
 def batch() -> torch.Tensor:
     return 20 * torch.nn.functional.normalize(torch.randn(B, D, generator=torch.Generator().manual_seed(1)))
-
-
-class Largest(TorchDispatchMode):
-    """Records the largest storage that an operation makes, in elements of 4 bytes, and the operation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements, self.operation = 0, ""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in known:
-                elements = tensor.untyped_storage().nbytes() // 4
-                if elements > self.elements:
-                    self.elements, self.operation = elements, str(func)
-        return out
 
 
 def member(dictionary: Any, kernel: str) -> Member:

@@ -6,6 +6,8 @@
     accumulate(codes, g) -> [F, n]
     update(params, grads, first, second, ...)        projection, clipping, Adam, unit rows
 
+Each also states DENSE_ABOVE, the share of active pairs above which a step on all pairs by autograd is faster than these kernels.
+
 `implementation("reference")` defines the truth; `torch` runs everywhere; `native` is compiled where a compiler was found when assay was
 installed; `triton` is for CUDA GPUs, and `triton_bf16` is the same with an encoder that multiplies in bfloat16 first and then settles
 the choice in float32. No architecture knows which is in use. The variable ASSAY_KERNELS names the one that `auto` stands for.

@@ -13,6 +13,8 @@ from torch import Tensor
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, Selection, Top, keys
 
+DENSE_ABOVE = 0.06  # as in `torch`: which path is taken changes nothing but time
+
 
 def chosen(u: Tensor, selection: Selection) -> Tensor:
     """Which pairs of u [B, F] are chosen, as a boolean mask."""

@@ -25,7 +25,7 @@ from assay.kernels import triton_programs as programs
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Selection
 
-BLOCK = plain.BLOCK_ON_GPU
+BLOCK, DENSE_ABOVE = plain.BLOCK_ON_GPU, plain.DENSE_ABOVE
 """Elements of u in memory at once."""
 PAIRS = 8  # pairs that a program sums at once
 MOST_COLUMNS = 256

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accumulate", "cotangent", "decode", "encode_select", "update"]
 
-BLOCK = plain.BLOCK_ON_GPU
+BLOCK, DENSE_ABOVE = plain.BLOCK_ON_GPU, plain.DENSE_ABOVE
 """Elements of u in memory at once."""
 ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
 SUM = (

@@ -55,17 +55,11 @@ def leads(
     weight, validation = direction(material.x[:n], job)
     found: list[Lead] = []
     for named in saes:
-        pools = [
-            p for p in (material.pool, MAX) if (named.name if p == material.pool else f"{named.name} {MAX}") in families
-        ]
-        tried = [
-            (probes(families[named.name if p == material.pool else f"{named.name} {MAX}"], [job], (1,))[1][0], p)
-            for p in dict.fromkeys(pools)
-        ]
+        arms = {material.pool: named.name, MAX: f"{named.name} {MAX}"} if material.pool != MAX else {MAX: named.name}
+        tried = [(probes(families[name], [job], (1,))[1][0], pool) for pool, name in arms.items() if name in families]
         best, pool = max(tried, key=lambda one: one[0].choice.validation)  # of equal ones the first
         latent = int(best.options["columns"][0])
-        name = named.name if pool == material.pool else f"{named.name} {MAX}"
-        code = families[name].columns(torch.tensor([latent]))[:n, 0].double()
+        code = families[arms[pool]].columns(torch.tensor([latent]))[:n, 0].double()
         truth = torch.from_numpy(y).bool()
         turn = 1.0 if float(code[code.abs().argmax()]) >= 0 else -1.0
         one = bool((turn * code[truth]).mean() >= (turn * code[~truth]).mean())

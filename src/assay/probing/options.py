@@ -91,9 +91,11 @@ class ProbeConfig:
                 raise BadOption(f'--comparators has "{name}".{nearest(name, COMPARATORS)}')
 
     def arms_for(self, n_tasks: int) -> list[str]:
-        """The arms that run: `lr` always, since everything is held against it."""
+        """The arms that run for so many tasks, with those of EVERY_RUN."""
         chosen = list(self.arms) or [name for name in names() if n_tasks <= MANY_TASKS or not arm(name).SLOW]
-        return list(dict.fromkeys(["lr", *chosen]))
+        return list(dict.fromkeys([*EVERY_RUN, *chosen]))
 
 
 MANY_TASKS = 30
+EVERY_RUN = ("lr", "lr_mean", "lr_max")
+"""Run whatever --arms says: everything is held against lr, and sparse arms read all tokens of a text too, by their largest code."""

@@ -39,11 +39,10 @@ def sparse_picture(told: dict[str, Any], appearance: dict[str, Look], drawn: lis
         ax.set_xlabel("k, columns that the probe may use (log scale)")
         ax.set_ylabel("mean test AUC")
         ax.grid(axis="y", linewidth=0.6)
-        ax.legend(
-            frameon=False,
-            fontsize=7,
-            **({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {"ncols": 2}),
-        )
+        if many:
+            ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        else:
+            ax.legend(frameon=False, fontsize=7, ncols=2)
 
     many = len({row["arm"] for row in rows}) > 10
     picture = Picture("auc-against-k", "Mean test AUC of sparse probes against k.", (7.2 if many else 5.8, 4.0), draw)

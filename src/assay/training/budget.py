@@ -21,7 +21,8 @@ from typing import Any
 
 from assay.core.errors import BadOption
 from assay.dictionaries import DENSE, GRADIENT, class_of
-from assay.kernels import Above
+from assay.kernels import Above, native
+from assay.kernels import torch as plain
 from assay.models.shape import Shape
 from assay.training.maker import SAMPLE
 
@@ -175,7 +176,10 @@ def passing(job: Job) -> list[Figure]:
         why = f"AuxK with {job.dead_frac:.0%} of all latents dead: {AUXK_TENSORS} tensors of rows x dead latents"
         found.append(Figure("dead latents", AUXK_TENSORS * 4 * B * F * job.dead_frac, "bytes", ESTIMATED, why))
     if z.starts_dense and dense > sparse:
-        why = f"while L0 is above 6 % of d_sae: {DENSE_TENSORS} tensors of rows x d_sae; --init-l0 starts sparse"
+        above = (native if job.kernels == "native" else plain).DENSE_ABOVE
+        why = (
+            f"while L0 is above {above:.0%} of d_sae: {DENSE_TENSORS} tensors of rows x d_sae; --init-l0 starts sparse"
+        )
         found.append(Figure("dense start", dense - sparse, "bytes", ESTIMATED, why))
     return found
 

@@ -7,7 +7,8 @@
                + 56 B d / memory + overhead + sent / link      the batch itself; what no size explains; other processes
     a token of a harvest     (2 weights passed + 2 context heads d_head a block) / (share x rate of the product)
 
-B, F and P are those of one process. Within a factor of two of short runs on the CPU (`bench/growth.py`); never compared with a GPU.
+B, F and P are those of one process. Tests hold a step within 1.5 times those on record for the CPU, in view of which the overhead was
+chosen; the harvest was never compared with a real one, and nothing with a GPU.
 """
 
 from __future__ import annotations

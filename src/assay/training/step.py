@@ -34,11 +34,6 @@ class External:
 Criterion = Callable[[Tensor], External]  # of x_hat [batch, d_out]
 NOTHING = External(0.0, torch.zeros(()), {})
 
-# Share of active pairs above which the dense path wins. Both cost the same, at d=512 and F = 512, 4096, 16384, on native kernels at
-# 15, 14 and 12 per cent, on torch kernels at 13, 10 and 6
-DENSE_ABOVE = 0.06
-DENSE_ABOVE_NATIVE = 0.12
-
 
 @dataclass
 class Step:
@@ -228,8 +223,7 @@ def step(
     criterion: Criterion | None = None,
 ) -> Step:
     """The dense path when the last step's support was large for these kernels, else the sparse one; time plays no part."""
-    above = DENSE_ABOVE_NATIVE if kernel.__name__.endswith(".native") else DENSE_ABOVE
     n_pairs = x.shape[0] * distribution.parts() * dictionary.config.d_sae
-    if dictionary.step == DENSE or last_support > above * n_pairs:
+    if dictionary.step == DENSE or last_support > kernel.DENSE_ABOVE * n_pairs:
         return dense(dictionary, x, y, weights, progress, criterion)
     return sparse(dictionary, x, y, weights, progress, kernel, criterion)
