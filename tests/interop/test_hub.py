@@ -22,6 +22,7 @@ from assay.core.errors import BadInput, BadOption, NotFound
 from assay.interop import hub as hub_module
 from assay.interop.pushing import card, files_of
 
+ANOTHER = "hf_AnotherTokenOfNoUse"
 SESSION = Path(__file__).with_name("hub_session.py")
 SOME = {str(e): e for e in EXAMPLES}
 Say = Callable[..., list[dict[str, Any]]]
@@ -35,9 +36,9 @@ def hub() -> Iterator[HubStandIn]:
 
 @pytest.fixture
 def assay(hub: HubStandIn, tmp_path: Path) -> Say:
-    """Run command lines in one process that knows this hub, this cache, and TOKEN unless `token` is None."""
+    """Run command lines in one process that knows this hub, this cache, and TOKEN unless a {"HF_TOKEN": ...} among them changes it."""
 
-    def run(*lines: list[object], token: str | None = TOKEN, **more: str) -> list[dict[str, Any]]:
+    def run(*lines: list[object] | dict[str, str | None], **more: str) -> list[dict[str, Any]]:
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("HF_", "HUGGING"))}
         env = {
             **kept,
@@ -46,9 +47,10 @@ def assay(hub: HubStandIn, tmp_path: Path) -> Say:
             "HF_HUB_DISABLE_XET": "1",
             "OMP_NUM_THREADS": "1",
         }
-        env |= {"HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_TOKEN": token} if token else {}), **more}
+        env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": TOKEN, **more}
+        asked = [words if isinstance(words, dict) else list(map(str, words)) for words in lines]
         done = subprocess.run(
-            [sys.executable, str(SESSION)], input=json.dumps([list(map(str, words)) for words in lines]),
+            [sys.executable, str(SESSION)], input=json.dumps(asked),
             cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
@@ -115,10 +117,12 @@ def test_what_the_hub_does_not_have_is_said_in_one_sentence(hub, assay, tmp_path
     hub.repos["org/pickles"] = {"layer0.sae.pt": b"", "layer1.sae.pt": b""}
     hub.repos["org/hostile"] = {"../../evil.safetensors": b"", "/etc/evil.npz": b"", "a/../../x.npz": b""}
     inspect = lambda place: ["inspect", place]
-    said = assay(
+    private = inspect("hf://org/private/layers.3")
+    *said, closed, wrong, right = assay(
         *map(inspect, ("hf://org/nothing", "hf://org/many", "hf://org/many/nowhere", "hf://org/many/other@v9", "hf://org/gated",
         "hf://org/pickles", "hf://org/hostile", "hf://org", "hf://org/many/../x", "hf://datasets/org/many")),
         ["evaluate", "hf://org/nothing", "--text", "storyworld:9"], ["verify", "hf://org/nothing"],
+        {"HF_TOKEN": None}, private, {"HF_TOKEN": ANOTHER}, private, {"HF_TOKEN": TOKEN}, [*private, "--json"],
     )  # fmt: skip
     parts = (
         "There is no repository org/nothing", "hf://org/many holds 2 folders with weights; name one, such as hf://org/many/",
@@ -128,14 +132,12 @@ def test_what_the_hub_does_not_have_is_said_in_one_sentence(hub, assay, tmp_path
     )  # fmt: skip
     for each, part in zip(said, parts, strict=True):
         one_sentence(each, part)
-    assert hub.fetched() == []
-    assert not list(tmp_path.rglob("evil*"))
-    (closed,) = assay(["inspect", "hf://org/private/layers.3"], token=None)
-    one_sentence(closed, "There is no repository org/private on the hub that you may read")
-    (wrong,) = assay(["inspect", "hf://org/private/layers.3"], token="hf_AnotherTokenOfNoUse")
-    one_sentence(wrong, "There is no repository org/private on the hub that you may read")
-    (right,) = assay(["inspect", "hf://org/private/layers.3", "--json"])
+    for each in (closed, wrong):
+        one_sentence(each, "There is no repository org/private on the hub that you may read")
     assert right["code"] == 0, right
+    read = [path for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path]
+    assert read and all(path.startswith("/org/private/") for path in read), "of what is refused nothing is fetched"
+    assert not list(tmp_path.rglob("evil*"))
 
 
 def test_no_network_is_one_sentence(hub, assay, tmp_path) -> None:
@@ -220,15 +222,15 @@ def test_push_refuses_in_one_sentence(hub, assay, ours, tmp_path) -> None:
         "already holds params.npz, of another dictionary", "is a link that leads out of its folder", "is no repository; write org/name",
         "is no path inside a repository", "does not exist", "gemma_scope cannot represent the rule topk",
     )  # fmt: skip
-    for each, part in zip(assay(*lines), parts, strict=True):
+    elsewhere, denied = ["push", ours, "org/full", "--path", "mine", "--json"], ["push", ours, "org/y"]
+    *said, kept, nameless, wrong = assay(*lines, elsewhere, {"HF_TOKEN": None}, denied, {"HF_TOKEN": ANOTHER}, denied)
+    for each, part in zip(said, parts, strict=True):
         one_sentence(each, part)
-    (kept,) = assay(["push", ours, "org/full", "--path", "mine", "--json"])
     assert kept["code"] == 0 and hub.repos["org/full"]["README.md"] == b"# somebody's own"
     assert "org/x" not in hub.repos, "nothing is created for what is refused"
     assert not any("secret" in name or name == "extra.json" for repo in hub.repos.values() for name in repo)
-    for token in (None, "hf_AnotherTokenOfNoUse"):
-        (denied,) = assay(["push", ours, "org/y"], token=token)
-        one_sentence(denied, "The hub does not let you write to org/y")
+    for each in (nameless, wrong):
+        one_sentence(each, "The hub does not let you write to org/y")
     (offline,) = assay(["push", ours, "org/y"], HF_HUB_OFFLINE="1")
     assert offline["code"] == 2 and "is not asked" in offline["err"]
 

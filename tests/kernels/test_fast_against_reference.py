@@ -169,3 +169,19 @@ def test_the_choice_of_an_implementation() -> None:
     assert implementation("torch") is importlib.import_module("assay.kernels.torch")
     with pytest.raises(BadOption, match='"tritn" is not a kernel implementation'):
         implementation("tritn")
+
+
+@fast
+@pytest.mark.parametrize("rows_per_block", [40, 1000])
+@pytest.mark.parametrize("whole", [True, False], ids=["many ties", "no ties"])
+@pytest.mark.parametrize("kind", [Top, BatchTop])
+def test_many_latents(kernel, kind, whole, rows_per_block, monkeypatch) -> None:
+    """Widths at which fast paths look at groups of latents, or at a sample of the keys, first."""
+    width, n_rows = 512, 301
+    monkeypatch.setattr(kernel, "BLOCK", rows_per_block * width, raising=False)
+    x, W_enc, bias = draw(n_rows, D_IN, seed=3), draw(width, D_IN, seed=1).t(), draw(width, seed=2)
+    if whole:
+        x, W_enc, bias = x.round(), W_enc.round(), bias.round()
+    for k in (1, 3, 7, 8, 100):
+        for selection in (kind(k, bias), kind(k, bias, signed=True), kind(k), kind(k, bias - 4)):
+            same_pairs(kernel.encode_select(x, W_enc, selection), reference.encode_select(x, W_enc, selection))

@@ -24,6 +24,18 @@ def test_each_rival_is_fitted_once_and_read_back(tmp_path: Path, arch: str) -> N
     assert other.named.subject != made.named.subject
 
 
+def test_what_another_run_with_this_cache_fitted_meanwhile_is_taken(tmp_path: Path) -> None:
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    theirs = []
+
+    def meanwhile() -> torch.Tensor:
+        theirs.append(comparators.fit("pca", lambda: x, 8, 0, tmp_path))
+        return x.flip(1)
+
+    made = comparators.fit("pca", meanwhile, 8, 0, tmp_path)
+    assert made.named.subject == theirs[0].named.subject and made.seconds == theirs[0].seconds
+
+
 def test_linear_rivals_give_all_their_codes_and_principal_components_lose_nothing(tmp_path: Path) -> None:
     x = torch.randn(300, 8) @ torch.randn(8, 8) + 1.0
     found = comparators.fit("pca", lambda: x, 8, 0, tmp_path)

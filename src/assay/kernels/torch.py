@@ -15,9 +15,12 @@ from torch.optim.adam import adam
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
 
-BLOCK = 1 << 22  # elements of u in memory at once: 16 MiB of float32
+BLOCK = 1 << 21  # elements of u in memory at once: 8 MiB of float32
 DENSE_ABOVE = 0.06  # measured at d=512: both cost the same at 13, 10 and 6 per cent for F = 512, 4096 and 16384
 BLOCK_ON_GPU = 1 << 26  # a product of few rows would read all of W_enc for little work
+ROWS_BYTES = 1 << 19  # of a matrix that are worked on together
+GROUP = 32  # neighbouring latents of which only the largest key is looked at first
+SPARSER = 64  # one key in so many tells how large the largest of a batch are
 
 
 def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, block: int | None = None) -> Codes:
@@ -32,11 +35,13 @@ def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, block: int | N
     for start in range(0, max(B, 1), rows_per_block):  # an empty batch is one empty block
         u = x[start : start + rows_per_block] @ W_enc
         if isinstance(selection, Top):
-            row, latent = _top(keys(u, selection), selection.k)
+            row, latent = _top(_shifted(u, selection), selection.k)
         elif isinstance(selection, Above):
             row, latent = (u > selection.threshold).nonzero(as_tuple=True)
         else:
-            row, latent = (keys(u, selection) > floor).nonzero(as_tuple=True)
+            key = _shifted(u, selection)
+            floor = floor or _surely_below(key, B * selection.k)
+            row, latent = (key > floor).nonzero(as_tuple=True)
         rows.append(row + start)
         latents.append(latent)
         values.append(u[row, latent])
@@ -49,10 +54,16 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def _shifted(u: Tensor, selection: Top | BatchTop) -> Tensor:
+    """Keys, but not cut off at 0: what is not positive is not taken anyway."""
+    shifted = u if selection.key_bias is None else u + selection.key_bias
+    return shifted.abs() if selection.signed else shifted
+
+
 def _top(key: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Row and latent of the k largest positive keys of each row, ties to the lower index."""
     n = min(k + 1, key.shape[1])
-    value, index = key.topk(n, dim=-1)
+    value, index = _largest(key, n)
     if n > k:  # torch.topk breaks ties as it likes: redo the rows where the k-th and the next are equal
         tied = ((value[:, k - 1] == value[:, k]) & (value[:, k] > 0)).nonzero().flatten()
         if tied.numel():
@@ -60,6 +71,28 @@ def _top(key: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = index[:, :k].sort(dim=-1).values
     on = key.gather(-1, index) > 0
     return on.nonzero(as_tuple=True)[0], index[on]
+
+
+def _largest(key: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """key.topk(n) of each row. The n largest lie in the n groups of largest maximum, or equal what lies there."""
+    n_rows, n_latents = key.shape
+    if n_latents % GROUP or n_latents < 2 * n * GROUP:
+        return key.topk(n, dim=-1)
+    groups = key.view(n_rows, -1, GROUP)
+    best = groups.amax(-1).topk(n, dim=-1).indices
+    near = groups.gather(1, best.unsqueeze(-1).expand(-1, -1, GROUP)).flatten(1)
+    value, at = near.topk(n, dim=-1)
+    return value, best.gather(1, at // GROUP) * GROUP + at % GROUP
+
+
+def _surely_below(key: Tensor, n: int) -> float:
+    """A number that at least n keys exceed, near the n-th largest as a sample of them suggests; 0 where that cannot be had."""
+    sample = key.flatten()[::SPARSER]
+    n_above = 2 * n // SPARSER + 32
+    if n_above > sample.numel():
+        return 0.0
+    guess = float(sample.topk(n_above).values[-1])
+    return guess if guess > 0 and int((key > guess).sum()) >= n else 0.0
 
 
 def _keep_largest(
@@ -110,12 +143,11 @@ def update(
     clip: float | None,
     unit_rows: tuple[str, ...] = (),
 ) -> float:
-    """As `reference.update`, with torch's fused Adam."""
-    grads = dict(grads)
+    """As `reference.update`, with torch's fused Adam; grads are changed."""
     for name in unit_rows:
-        rows, grad = params[name], grads[name]
-        along = (grad * rows).sum(1, keepdim=True) / (rows * rows).sum(1, keepdim=True)
-        grads[name] = torch.addcmul(grad, along, rows, value=-1)
+        for rows, grad in zip(_slices(params[name]), _slices(grads[name]), strict=True):
+            along = torch.linalg.vecdot(grad, rows) / torch.linalg.vecdot(rows, rows)
+            grad.addcmul_(along.unsqueeze(1), rows, value=-1)
     norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads.values()])))
     if clip is not None and norm > clip:
         for grad in grads.values():
@@ -139,8 +171,14 @@ def update(
         maximize=False,
     )
     for name in unit_rows:
-        params[name].div_(torch.linalg.vector_norm(params[name], dim=1, keepdim=True))
+        for rows in _slices(params[name]):
+            rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))
     return norm
+
+
+def _slices(matrix: Tensor) -> tuple[Tensor, ...]:
+    """Rows that fit a cache together, on a CPU."""
+    return (matrix,) if matrix.device.type != "cpu" else matrix.split(max(1, ROWS_BYTES // (4 * matrix.shape[1])))
 
 
 def _plain(tensor: Tensor, like: Tensor | None = None) -> Tensor:
