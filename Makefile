@@ -43,17 +43,21 @@ check: lint types test  ## all that a change must pass
 storyworld: $(READY)  ## train the shipped language model again, from nothing
 	$(BIN)/python -m assay.worlds.train_storyworld
 
-bench: $(READY)  ## time the training step against the dense reference, interleaved; harvesting against the bare forward; memory
+bench: bench-peers  ## every benchmark, the field's trainers beside ours; tables go to docs/results/performance.md (an hour)
 	$(BIN)/python bench/train_step.py
-	$(BIN)/python bench/harvest.py
-	$(BIN)/python bench/memory.py
-	$(BIN)/python bench/growth.py
-	$(BIN)/python bench/loss_curves.py
+	$(BIN)/python bench/harvest.py --record
+	$(BIN)/python bench/end_to_end.py --record
+	$(BIN)/python bench/growth.py --record
+	$(BIN)/python bench/memory.py --record
+	$(BIN)/python bench/loss_curves.py --record
+	$(BIN)/python bench/store_formats.py --record
 	$(BIN)/python bench/probing_speed.py
 
-bench-peers: $(READY)  ## time it against SAELens, dictionary_learning, sparsify and overcomplete, in an environment of their own
+bench-peers: $(READY)  ## time a step against SAELens, dictionary_learning, sparsify and overcomplete, in an environment of their own
 	$(BIN)/python tests/interop/library_environment.py
 	$(BIN)/python bench/against_peers.py --record
+	$(BIN)/python bench/against_peers.py --arch relu --k 16 --record
+	$(BIN)/python bench/against_peers.py --arch topk batchtopk relu gated --d-sae 65536 --rounds 2 --steps 1 --record
 
 results: $(READY)  ## the main job on real models, and every study, as recorded in docs/results (hours)
 	$(BIN)/python bench/real_models.py

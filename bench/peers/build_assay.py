@@ -18,6 +18,8 @@ def build(asked: Asked, feed: Feed) -> Trainer:
     own = {"k": asked.k} if asked.arch in ("topk", "batchtopk", "matryoshka") else {"init_l0": float(asked.k)}
     if asked.arch in ("relu", "gated"):
         own["l1_coef"] = 0.1  # small, so that L0 stays where it started
+    if asked.arch == "jumprelu":
+        own["l0_coef"] = 0.001
     config = dictionaries.config_class(asked.arch)(d_in=asked.d_in, d_sae=asked.d_sae, **own)
     options = TrainConfig(
         n_tokens=10**8, batch_size=asked.batch, lr=1e-4, clip=None if "no-clip" in words else 1.0, seed=asked.seed,

@@ -8,7 +8,7 @@ import pytest
 
 from assay.core.errors import BadOption
 from assay.dictionaries import config_class
-from assay.models.shape import KNOWN
+from assay.models.shape import KNOWN, Shape
 from assay.training import budget, pace
 from assay.training.rates import Rates, rates_of
 
@@ -58,11 +58,33 @@ def test_a_harvest_by_hand() -> None:
     shape = KNOWN["gpt2"]
     work = 2 * 3 * (4 * 768 * 768 + 2 * 768 * 3072) + 3 * 2 * 128 * 768
     assert shape.work("resid_post.2", 128) == work
-    assert pace.forward_seconds(shape, "resid_post.2", 128, "float32", ROUND) == pytest.approx(work / 0.5e9)
+    handled = 3 * (24 * 768 + 4 * 12 * 128 + 16 * 3072)
+    assert pace.forward_seconds(shape, "resid_post.2", 128, "float32", ROUND) == pytest.approx(work / 0.5e9 + 4 * handled / 1e8)
     found = pace.times(job(d_in=768), shape, ("resid_post.0", "resid_post.2"), 128, "bfloat16", ROUND)
-    assert found[1].value == pytest.approx(100_000 * work / 2e9), "the last site counts"
+    assert found[1].value == pytest.approx(100_000 * (work / 2e9 + 2 * handled / 1e8)), "the last site counts"
     assert found[0].value * found[1].value == pytest.approx(100_000)
     assert all(f.how == "estimated" for f in found)
+
+
+MODELS = {  # tokens/s of the bare forward in docs/results/performance.md, two threads
+    "gpt2-random": (Shape(512, 6, 8, 64, 8, 2048, 50_257, gated=False), "resid_post.2", 128, 9_987),
+    "stories260k": (Shape(64, 5, 8, 8, 4, 172, 512), "resid_post.2", 256, 155_459),
+    "storyworld": (Shape(96, 3, 4, 24, 4, 384, 1024, gated=False), "resid_post.1", 256, 166_835),
+}
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_forwards_on_record_are_met(name: str) -> None:
+    shape, site, context, rate = MODELS[name]
+    planned = 1 / pace.forward_seconds(shape, site, context, "float32", rates_of("cpu"))
+    assert 1 / 1.5 < planned / rate < 1.5, planned
+
+
+def test_nothing_is_handled_before_the_first_block_and_no_mlp_before_mlp_in() -> None:
+    shape = KNOWN["gpt2"]
+    assert shape.handled("embed", 64) == shape.handled("resid_pre.0", 64) == 0
+    assert shape.handled("resid_post.1", 64) - shape.handled("mlp_in.1", 64) == 16 * 3072
+    assert shape.handled("resid_pre.2", 64) == shape.handled("resid_post.1", 64)
 
 
 def test_shards_grow_until_it_fits() -> None:

@@ -3,6 +3,7 @@
 a block's weights   attention  d (heads + 2 kv_heads) d_head + heads d_head d     MLP  (3 where it is gated, else 2) d mlp
 the model's         vocab d (twice where the head is its own) + layers x block      norms and biases are left out: under 1 %
 work of a token     2 per weight that it passes, and 4 (context / 2) heads d_head in each attention (Kaplan et al. 2020, section 2.1)
+handled by a token  24 d + 4 heads context in each attention, 16 mlp in each MLP: counted of what torch reads and writes without fusing
 """
 
 from __future__ import annotations
@@ -99,9 +100,18 @@ class Shape:
 
     def work(self, site: str, context: int) -> float:
         """Floating point operations of a token up to a canonical site, in texts of `context` tokens."""
+        return 2.0 * self.passed(site) + self.attentions(site) * 2.0 * context * self.heads * self.head
+
+    def attentions(self, site: str) -> int:
+        """How many a token passes up to a canonical site."""
         kind, _, layer = site.partition(".")
-        attentions = 0 if kind == "embed" else int(layer) + (kind != "resid_pre")
-        return 2.0 * self.passed(site) + attentions * 2.0 * context * self.heads * self.head
+        return 0 if kind == "embed" else int(layer) + (kind != "resid_pre")
+
+    def handled(self, site: str, context: int) -> float:
+        """Numbers of a token read or written outside the products up to a canonical site: norms, residuals, activations, softmax."""
+        kind, _, layer = site.partition(".")
+        mlps = self.attentions(site) - (kind in HALF)
+        return self.attentions(site) * (24.0 * self.d + 4.0 * self.heads * context) + mlps * 16.0 * self.mlp
 
 
 KNOWN = {  # sizes as their configs on the Hugging Face Hub give them, for planning without a network

@@ -6,9 +6,10 @@
                + 36 P (torch: 60 P) / memory                   clipping, Adam, unit rows
                + 56 B d / memory + overhead + sent / link      the batch itself; what no size explains; other processes
     a token of a harvest     (2 weights passed + 2 context heads d_head a block) / (share x rate of the product)
+               + numbers handled outside products / memory     norms, activations, softmax: most of a small model's time
 
-B, F and P are those of one process. Tests hold a step within 1.5 times those on record for the CPU, in view of which the overhead was
-chosen; the harvest was never compared with a real one, and nothing with a GPU.
+B, F and P are those of one process. Tests hold a step and a harvest within 1.5 times those on record for the CPU, in view of which the
+overhead and what a token handles were chosen; nothing was compared with a GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def step_seconds(job: Job, rates: Rates) -> float:
 
 def forward_seconds(shape: Shape, site: str, context: int, dtype: str, rates: Rates) -> float:
     """Seconds of one token up to a canonical site."""
-    return max(shape.work(site, context), 2.0 * shape.d) / (rates.forward * rates.matmul[dtype])
+    products = max(shape.work(site, context), 2.0 * shape.d) / (rates.forward * rates.matmul[dtype])
+    return products + ITEM[dtype] * shape.handled(site, context) / rates.memory
 
 
 def times(job: Job, shape: Shape, sites: tuple[str, ...], context: int, dtype: str, rates: Rates) -> list[Figure]:
