@@ -59,7 +59,9 @@ def test_a_harvest_by_hand() -> None:
     work = 2 * 3 * (4 * 768 * 768 + 2 * 768 * 3072) + 3 * 2 * 128 * 768
     assert shape.work("resid_post.2", 128) == work
     handled = 3 * (24 * 768 + 4 * 12 * 128 + 16 * 3072)
-    assert pace.forward_seconds(shape, "resid_post.2", 128, "float32", ROUND) == pytest.approx(work / 0.5e9 + 4 * handled / 1e8)
+    assert pace.forward_seconds(shape, "resid_post.2", 128, "float32", ROUND) == pytest.approx(
+        work / 0.5e9 + 4 * handled / 1e8
+    )
     found = pace.times(job(d_in=768), shape, ("resid_post.0", "resid_post.2"), 128, "bfloat16", ROUND)
     assert found[1].value == pytest.approx(100_000 * (work / 2e9 + 2 * handled / 1e8)), "the last site counts"
     assert found[0].value * found[1].value == pytest.approx(100_000)

@@ -77,7 +77,9 @@ class Member:
                 self.n_support = first_support(dictionary, x, progress, self.kernel)
             done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion)
             if dictionary.dead_latents == "auxk":
-                term = add_auxk(dictionary, done.grads, x, y - done.x_hat, self.dead(), self.variance)
+                dead, term = self.dead(), 0.0
+                if self.in_all(dead.numel()):
+                    term = add_auxk(dictionary, done.grads, x, y - done.x_hat, dead, self.variance)
                 done.terms["auxk"] = term
                 done.loss += dictionary.config.auxk_coef * term
             done = done.shared()

@@ -142,7 +142,7 @@ def sparse(
         if dictionary.skip:
             guess = guess + dictionary.skipped(x)
         error = guess - y
-        terms[term] = float(error.pow(2).sum()) / n_rows
+        terms[term] = float(torch.dot(error.flatten(), error.flatten())) / n_rows
         g = error * (2 * weights[term] / n_rows)
         if term == "recon":
             x_hat = guess

@@ -32,7 +32,6 @@ class Window:
         self.started = time.perf_counter()
 
     def add(self, y: Tensor, x_hat: Tensor, n_active: int, terms: dict[str, float], loss: float) -> int:
-        """One step. y, x_hat [rows, d_out] and n_active are this process's own; terms and loss are the whole batch's."""
         """One step. y, x_hat [rows, d_out] and n_active are this process's own, terms and loss the whole batch's; returns n_active
         of the whole batch."""
         error = y - x_hat
