@@ -109,8 +109,7 @@ class Shape:
 
     def handled(self, site: str, context: int) -> float:
         """Numbers of a token read or written outside the products up to a canonical site: norms, residuals, activations, softmax."""
-        kind, _, layer = site.partition(".")
-        mlps = self.attentions(site) - (kind in HALF)
+        mlps = self.attentions(site) - (site.partition(".")[0] in HALF)
         return self.attentions(site) * (24.0 * self.d + 4.0 * self.heads * context) + mlps * 16.0 * self.mlp
 
 
