@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 from collections import Counter
@@ -15,6 +16,7 @@ EIGHT = ("7_", "36_", "66_", "87_", "92_", "106_", "113_", "123_")
 RIVALS = ("neurons", "pca", "ica", "nmf", "kmeans", "random")
 TITLES = {
     "all-4-mean": "All tasks, layer 4, mean of the tokens", "all-4-last": "All tasks, layer 4, last token",
+    "all-4-mean-other": "All tasks, layer 4, mean of the tokens, dictionaries of other text",
     "all-2-mean": "All tasks, layer 2, mean of the tokens", "all-2-last": "All tasks, layer 2, last token",
     "core": "The informative core, with every arm", "core-scarcity": "The core, few training rows",
     "core-imbalance": "The core, unequal classes", "core-noise": "The core, flipped training labels",
@@ -27,17 +29,16 @@ def write(work: Path) -> Path:
     commands = [
         json.loads(path.read_text()) for path in sorted(work.rglob("*.command"), key=lambda p: p.stat().st_mtime)
     ]
+    files = {name: work / name / "results" / "probing.json" for name in TITLES}
+    runs = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     lines = [
         "# Honest probing on record", "",
         "Written by `python bench/probing_results.py`; how to read such tables is in [probing.md](../probing.md). `own` dictionaries are trained on",
         "rows of the tasks that no probe sees, `other` ones on stories, articles and speeches. Test AUC; a seed is a split; intervals over tasks.",
-        "", "## Dictionaries", "", *dictionaries(work), "",
+        "", *in_short(runs), "## Dictionaries", "", *dictionaries(work), "",
     ]  # fmt: skip
-    for name, title in TITLES.items():
-        file = work / name / "results" / "probing.json"
-        if not file.exists():
-            continue
-        told = json.loads(file.read_text())
+    for name, told in runs.items():
+        title = TITLES[name]
         lines += [f"## {title}", "", *said(told), ""]
         lines += curves(told) if told["setting"]["point_name"] else arms(told)
         lines += comparison(told) if name == "core" or name.startswith("all") else []
@@ -50,6 +51,41 @@ def write(work: Path) -> Path:
     page = OUT / "probing.md"
     page.write_text("\n".join(lines) + "\n")
     return page
+
+
+WORDS = ("beats", "ties", "loses", "no signal")
+AGAINST = ("the strongest baseline of any kind", "the strongest other columns at the same k")
+
+
+def in_short(runs: dict[str, Any]) -> list[str]:
+    """The verdicts of every run in one table, and their sums in words. A run's own sentences say against what."""
+    lines = [
+        f"| run | SAE probes against {AGAINST[0]}: {', '.join(WORDS)} | against {AGAINST[1]} | pool with SAE arms against pool, AUC |",
+        "|---|---|---|---|",
+    ]
+    sums = [Counter[str](), Counter[str]()]
+    for name, told in runs.items():
+        found = [counted(told["sentences"], against) for against in AGAINST]
+        for total, one in zip(sums, found, strict=True):
+            total.update(one)
+        gain = next((re.search(r"gain ([^(]*) \(", s) for s in told["sentences"] if "pool + SAE" in s), None)
+        cells = [" / ".join(str(one[w]) for w in WORDS) for one in found]
+        regime = " (first point of the regime)" if told["setting"]["point_name"] else ""
+        lines.append(f"| {TITLES[name]} | {cells[0]} | {cells[1]} | {gain[1] if gain else '—'}{regime} |")
+    said = [
+        f"against {against} an SAE probe "
+        + ", ".join(f"{word if word != 'no signal' else 'gives no signal'} {total[word]} times" for word in WORDS)
+        for against, total in zip(AGAINST, sums, strict=True)
+    ]
+    return ["## In short", "", *lines, "", f"Over all runs, {said[0]}; {said[1]}.", ""]
+
+
+def counted(sentences: list[str], against: str) -> Counter[str]:
+    """How often each word was said in the sentence about SAE probes against this."""
+    sentence = next((s for s in sentences if s.startswith(f"SAE probes against {against}")), "")
+    return Counter(
+        {word: int(n[1].replace(",", "")) for word in WORDS if (n := re.search(rf"{word} ([\d,]*\d)", sentence))}
+    )
 
 
 def dictionaries(work: Path) -> list[str]:

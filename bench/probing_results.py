@@ -145,10 +145,11 @@ def probe(out: str, layer: str, texts: tuple[str, ...], *words: str, only: tuple
 
 
 def all_tasks() -> None:
-    """All 113 tasks, standard, layer 4, mean of the tokens; then with fewer arms layer 2, and the last token of both."""
+    """All 113 tasks, standard, layer 4, mean of the tokens; then with fewer arms dictionaries of other text, layer 2, and the last token of both."""
     probe("all-4-mean", "4", ("own",), "--tasks", "all")
     few = ("--tasks", "all", "--arms", "tfidf", "mean_difference", "--comparators", "neurons", "pca", "random")
     probe("all-4-last", "4", ("own",), "--pool", "last", *few, only=("gated", "topk"))
+    probe("all-4-mean-other", "4", ("other",), *few, only=("gated", "topk"))
     probe("all-2-mean", "2", ("own",), *few, only=("gated", "topk"))
     probe("all-2-last", "2", ("own",), "--pool", "last", *few, only=("gated", "topk"))
 

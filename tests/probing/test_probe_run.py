@@ -65,7 +65,7 @@ def told(place: Path) -> dict[str, Any]:
 
 def test_every_arm_stands_in_the_report_with_its_cost_and_an_honesty_line(place: Path, told: dict[str, Any]) -> None:
     arms = {row["arm"] for row in told["rows"]}
-    wanted = {"lr", "lr_max", "tfidf", "mean_difference", "attention", "loglik", "neurons", "pca", "random", "topk", "topk max", "topk reconstruction",
+    wanted = {"lr", "lr_max", "tfidf", "mean_difference", "attention", "loglik", "neurons", "neurons max", "pca", "pca max", "random", "random max", "topk", "topk max", "topk reconstruction",
               "topk best k", "pool", "pool + SAE", "pool + sparse"}  # fmt: skip
     assert wanted <= arms
     assert {line["arm"] for line in told["permuted"]} >= wanted - {"pool", "pool + SAE", "pool + sparse"}

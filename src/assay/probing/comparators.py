@@ -1,7 +1,7 @@
 """The rivals of an SAE's latents, fitted without labels on tokens of the same texts: k-means, NMF, ICA, PCA, random directions.
 
 They are assay's own dictionaries. Linear ones (the coordinates themselves, PCA, ICA) are read off the pooled vectors; the others encode
-token by token and are pooled as an SAE is. A user who gives a dictionary of such an architecture replaces the one made here. What a fit
+token by token and are pooled as an SAE is, by the maximum too. A user who gives a dictionary of such an architecture replaces the one made here. What a fit
 costs is up-front, counted once and told apart from probing.
 """
 

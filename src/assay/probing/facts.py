@@ -29,11 +29,13 @@ def facts(run: Run, cells: Sequence[Cell], records: Sequence[Record]) -> tuple[d
         found[name] = _with_use(ArmFacts(kind, access, arms.arm(name).ABOUT, includes=includes), name, cells)
     if NEURONS in run.options.comparators:
         found[NEURONS] = ArmFacts("rival", "activations", "the site's own coordinates", includes=("harvest",))
+        found[f"{NEURONS} {MAX}"] = replace(found[NEURONS], about="the largest of each coordinate over a text's tokens")
     for c in run.comparators:
         cost = Cost(id=f"fit of {c.named.name}", access="activations", upfront_seconds=c.seconds, includes=("harvest",))
         shared.append(cost)
         about = f"{c.named.dictionary.d_sae} columns fitted here without labels"
-        found[c.named.name] = ArmFacts("rival", "activations", about, c.named.subject, (cost.id,))
+        for label in ("", f" {MAX}"):
+            found[c.named.name + label] = ArmFacts("rival", "activations", about, c.named.subject, (cost.id,))
     shared += shared_costs(run.entries, [])
     saes = {named.name for named in run.saes}
     for named, entry in zip(run.named, run.entries, strict=True):

@@ -15,7 +15,7 @@ from assay.core.intervals import summarise
 from assay.core.outcome import FILES, Cost, Outcome, Results, Units
 from assay.probing import audit, first, honesty, pool, scan, words
 from assay.probing.facts import facts
-from assay.probing.measure import Cell
+from assay.probing.measure import MAX, Cell
 from assay.probing.regimes import POINT_NAME
 from assay.probing.results import STUDY, ArmFacts, Tables, results
 from assay.probing.run import Record, Run
@@ -36,9 +36,8 @@ def finish(run: Run) -> Path:
     cells = [cell for record in records for cell in record.cells]
     plain = [name for name in run.dense if name != "majority"]
     kinds = {named.name for named in run.saes}
-    saes = [name for named in run.saes for name in (named.name, f"{named.name} max")]
-    rivals = [n for n in [*run.options.comparators, *(named.name for named in run.named if named.name not in kinds)]]
-    cells += pool.pools(cells, plain, rivals, saes)
+    rivals = [*run.options.comparators, *(named.name for named in run.named if named.name not in kinds)]
+    cells += pool.pools(cells, plain, both_pools(rivals), both_pools([named.name for named in run.saes]))
     told_of, shared = facts(run, cells, records)
     points = sorted({cell.point for cell in cells}, key=lambda p: (p is not None, p))
     sets = {record.about["name"]: record.about.get("set", "") for record in records}
@@ -66,6 +65,10 @@ def finish(run: Run) -> Path:
             place / "run.json", {"provenance": run.provenance(), "model": run.model.name, "site": run.site}
         )
     return folder
+
+
+def both_pools(names: Sequence[str]) -> list[str]:
+    return [arm for name in names for arm in (name, f"{name} {MAX}")]
 
 
 def task_name(run: Run, point: float | None) -> str:

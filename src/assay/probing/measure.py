@@ -62,18 +62,19 @@ class Bench:
     missing: dict[str, str] = field(default_factory=dict[str, str])  # arm -> why it did not run on some task
 
     def families(self, material: Material) -> dict[str, Features]:
-        """Every kind of column of a task, by the name of its arm."""
-        codes, pool = material.harvested.codes, material.pool
+        """Every kind of column of a task, by the name of its arm: pooled as the material is, and by the maximum over a text's tokens.
+        Rivals get the maximum too, or an SAE would be the only one to read all tokens; linear ones read it off the largest coordinates."""
+        codes, vectors = material.harvested.codes, material.harvested.vectors
+        pools = {"": material.pool} | ({f" {MAX}": MAX} if material.pool != MAX else {})
         found: dict[str, Features] = {}
         for named in self.dictionaries:
-            found[named.name] = codes[named.name][pool]
-            if pool != MAX:
-                found[f"{named.name} {MAX}"] = codes[named.name][MAX]
+            found |= {named.name + label: codes[named.name][pool] for label, pool in pools.items()}
         if self.neurons:
-            found[NEURONS] = Dense(material.x)
+            found |= {NEURONS + label: Dense(vectors[pool]) for label, pool in pools.items()}
         for c in self.comparators:
             name = c.named.name
-            found[name] = Dense(c.codes(material.x)) if name in LINEAR else codes[name][pool]
+            for label, pool in pools.items():
+                found[name + label] = Dense(c.codes(vectors[pool])) if name in LINEAR else codes[name][pool]
         return found
 
     def scored(

@@ -41,7 +41,7 @@ class ProbeConfig:
     k: tuple[int, ...] = K_GRID
     """Columns of the sparse probes."""
     arms: tuple[str, ...] = ()
-    """Dense and text arms; all when not given, but with more than 30 tasks only those that are fast."""
+    """Dense and text arms; all when not given, but with more than 30 tasks only those that are fast. lr, lr_mean and lr_max always run."""
     comparators: tuple[str, ...] = COMPARATORS
     """Rivals of the dictionaries that are fitted here on tokens of the tasks' own texts, without labels."""
     permutations: int = 20

@@ -18,7 +18,7 @@ from assay.core.arms import Arm, Metric, Role
 from assay.core.intervals import summarise
 from assay.core.outcome import Access, Cost, Results, Units
 from assay.core.verdict import compare
-from assay.probing.measure import Cell
+from assay.probing.measure import MAX, Cell
 from assay.probing.pool import ALWAYS, POOL, WITH_SAE, WITH_SPARSE
 
 STUDY = "probe"
@@ -37,6 +37,9 @@ class ArmFacts:
     includes: tuple[str, ...] = ()
     marginal_seconds: float = 0.0
     marginal_tokens: int = 0
+
+
+RANDOM = ("random", f"random {MAX}")
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Tables:
             return "baseline" if arm == POOL else "method"
         if study.endswith("thrown away"):
             return "baseline" if arm == ALWAYS else "method"
-        return "method" if kind in ("sae", "reconstruction") else "control" if arm == "random" else "baseline"
+        return "method" if kind in ("sae", "reconstruction") else "control" if arm in RANDOM else "baseline"
 
     def members(self, study: str) -> list[Cell]:
         """The cells that take part in a family."""
