@@ -71,14 +71,16 @@ def as_text(folder: Path) -> str:
 def render(told: dict[str, Any], found: Results, drawn: list[Picture]) -> str:
     """The page as text; every picture made for it is appended to `drawn`."""
     arms = sorted(told["arms"], key=lambda name: KINDS.index(told["arms"][name]["kind"]))
+    ways = (" max", " best k")  # the same columns, so a way of pooling them takes no colour from another arm
     appearance = looks(
-        arms, {name: "control" if told["arms"][name]["kind"] in ("rival", "floor") else "method" for name in arms}
+        sorted(arms, key=lambda name: name.endswith(ways)),
+        {name: "control" if told["arms"][name]["kind"] in ("rival", "floor") else "method" for name in arms},
     )
     setting = told["setting"]
     parts: list[tuple[str, str, Html]] = [
         ("arms", "Arms", arm_table(told)),
         ("k", "Few columns", sparse_picture(told, appearance, drawn)),
-        ("curves", "Along the regime", curves(told, appearance, drawn)),
+        ("curves", "Along the regime", curves(told, drawn)),
         ("pool", "The pool", pool_section(told, drawn)),
         ("verdicts", "Verdicts", verdict_lists(found)),
         ("tasks", "Task by task", per_task(told)),

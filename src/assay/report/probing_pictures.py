@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from assay.report.canvas import Look, Palette, Picture
+from assay.report.canvas import Look, Palette, Picture, looks
 from assay.report.markup import Html, tag
 from assay.report.style import ARM_COLOURS
 
@@ -27,8 +27,9 @@ def sparse_picture(told: dict[str, Any], appearance: dict[str, Look], drawn: lis
         for arm in dict.fromkeys(row["arm"] for row in rows):
             mine = sorted((row for row in rows if row["arm"] == arm), key=lambda r: r["k"])
             look = appearance[arm]
-            style = (0, (4, 2)) if look.control else "-"
-            ax.plot([r["k"] for r in mine], [r["mean"] for r in mine], linestyle=style, marker=look.marker, color=palette[look.colour],
+            base = appearance.get(arm.removesuffix(" max"), look)  # the same columns, pooled otherwise
+            style = "-" if not look.control else (0, (4, 2)) if base is look else (0, (1, 1.5))
+            ax.plot([r["k"] for r in mine], [r["mean"] for r in mine], linestyle=style, marker=base.marker, color=palette[look.colour],
                     markersize=4.5, linewidth=1.4, label=arm)  # fmt: skip
         if line is not None:
             ax.axhline(line, color=palette["ink"], linewidth=0.9, linestyle=(0, (1, 2)))
@@ -53,30 +54,41 @@ def sparse_picture(told: dict[str, Any], appearance: dict[str, Look], drawn: lis
     return tag("figure", picture.inline(), tag("figcaption", said))
 
 
-def curves(told: dict[str, Any], appearance: dict[str, Look], drawn: list[Picture]) -> Html:
+def curves(told: dict[str, Any], drawn: list[Picture]) -> Html:
     """Mean AUC along the regime's parameter, with intervals."""
     rows = [row for row in told["rows"] if row["point"] is not None]
     if not rows:
         return Html("")
-    last = max(row["point"] for row in rows)
+    points = [row["point"] for row in rows]
     best = {
         row["arm"]
         for row in rows
         if row["arm"].endswith("best k") and row["kind"] == "sae" and " max" not in row["arm"]
     }
     chosen = [row for row in rows if row["arm"] in {*SHOWN, *best}]
+    shown = list(dict.fromkeys(row["arm"] for row in chosen))
+    appearance = looks(shown, {})  # of the few arms here, so that no two share a colour
+    log = max(points) > 2
 
     def draw(figure: Figure, palette: Palette) -> None:
         ax = figure.add_subplot()
-        for arm in dict.fromkeys(row["arm"] for row in chosen):
+        for i, arm in enumerate(shown):
             mine = sorted((row for row in chosen if row["arm"] == arm), key=lambda r: r["point"])
-            look = appearance[arm]
-            x, y = [r["point"] for r in mine], [r["mean"] for r in mine]
-            ax.plot(x, y, marker=look.marker, color=palette[look.colour], markersize=3.6, linewidth=1.3, label=arm)
-            spans = [(r["point"], r["lo"], r["hi"]) for r in mine if r["lo"] is not None]
+            look, beside = appearance[arm], i - (len(shown) - 1) / 2  # bars of several arms stand beside each other
+            x = [r["point"] * 1.015**beside if log else r["point"] + 0.003 * beside * max(points) for r in mine]
+            ax.plot(
+                x,
+                [r["mean"] for r in mine],
+                marker=look.marker,
+                color=palette[look.colour],
+                markersize=3.4,
+                linewidth=1.2,
+                label=arm,
+            )
+            spans = [(at, r["lo"], r["hi"]) for at, r in zip(x, mine, strict=True) if r["lo"] is not None]
             if spans:
-                ax.vlines(*zip(*spans, strict=True), colors=palette[look.colour], linewidth=1.8, alpha=0.35)
-        if last > 2:
+                ax.vlines(*zip(*spans, strict=True), colors=palette[look.colour], linewidth=0.9, alpha=0.5)
+        if log:
             ax.set_xscale("log")
         ax.set_xlabel(told["setting"]["point_name"] or "")
         ax.set_ylabel("mean test AUC")
