@@ -22,7 +22,7 @@ demo: $(READY)  ## the main job on what ships with the package, offline: train, 
 	HF_HUB_OFFLINE=1 $(BIN)/assay demo
 
 test: $(READY)  ## the tests (CPU, offline, a few minutes)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the slow ones too: peers' libraries in an environment of their own, long runs
 	$(BIN)/python -m pytest -m slow
