@@ -155,3 +155,18 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert says in said and said.startswith("assay: ") and "\n" not in said
     assert sorted((place / "standard").rglob("*")) == before
     assert not (place / "refused" / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--arms", "tfdif"], ('"tfdif" is not an arm.', 'Did you mean "tfidf"?')),
+        (["--comparators", "pcs"], ('--comparators has "pcs".', 'Did you mean "pca"?')),
+    ],
+    ids=["arm", "rival"],
+)
+def test_a_word_that_is_unknown_is_said_in_one_sentence(more, words, capsys) -> None:
+    assert main(["probe", "--tasks", "storyworld", *more]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "ProbeConfig" not in said, said
+    assert all(word in said for word in words)

@@ -10,7 +10,7 @@ import pydantic
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from assay.core.errors import BadOption, nearest
+from assay.core.errors import AssayError, BadOption, nearest
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def config(cls: type[T]) -> type[T]:
 def _one_sentence(error: pydantic.ValidationError, cls: type) -> str:
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, BadOption):  # raised by a check in __post_init__
+    if isinstance(cause, AssayError):  # raised by a check in __post_init__
         return str(cause)
     name = str(first["loc"][0]) if first["loc"] else option_owner(cls)
     if first["type"] == "missing":
