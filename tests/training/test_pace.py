@@ -68,10 +68,12 @@ def test_a_harvest_by_hand() -> None:
     assert all(f.how == "estimated" for f in found)
 
 
-MODELS = {  # tokens/s of the bare forward in docs/results/performance.md, two threads
+MODELS = {  # tokens/s of the bare forward, two threads: docs/results/performance.md, and the last two LOG.md
     "gpt2-random": (Shape(512, 6, 8, 64, 8, 2048, 50_257, gated=False), "resid_post.2", 128, 9_987),
     "stories260k": (Shape(64, 5, 8, 8, 4, 172, 512), "resid_post.2", 256, 155_459),
     "storyworld": (Shape(96, 3, 4, 24, 4, 384, 1024, gated=False), "resid_post.1", 256, 166_835),
+    "MiniLM": (Shape(384, 6, 12, 32, 12, 1536, 30_522, gated=False), "resid_post.5", 128, 10_077),
+    "tinystories-656k": (Shape(128, 2, 8, 16, 4, 384, 2048), "resid_post.1", 128, 151_054),
 }
 
 
