@@ -93,7 +93,9 @@ def curves(told: dict[str, Any], drawn: list[Picture]) -> Html:
         ax.set_xlabel(told["setting"]["point_name"] or "")
         ax.set_ylabel("mean test AUC")
         ax.grid(axis="y", linewidth=0.6)
-        ax.legend(frameon=False, fontsize=7)
+        ax.legend(
+            frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4
+        )  # below, off the bars
 
     picture = Picture("auc-along-regime", "Mean test AUC along the regime.", (5.8, 4.0), draw)
     drawn.append(picture)
