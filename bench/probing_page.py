@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from assay.core.outcome import Results
+from assay.probing.pool import WITH_SAE
+from assay.probing.results import STUDY
+from assay.probing.words import ORDER
 
 OUT = Path("docs/results")
 # The eight tasks of the comparison that stands in the literature sheet: not saturated for MiniLM.
@@ -31,11 +35,12 @@ def write(work: Path) -> Path:
     ]
     files = {name: work / name / "results" / "probing.json" for name in TITLES}
     runs = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    verdicts = {name: Results.load(work / name / "results") for name in runs}
     lines = [
         "# Honest probing on record", "",
         "Written by `python bench/probing_results.py`; how to read such tables is in [probing.md](../probing.md). `own` dictionaries are trained on",
         "rows of the tasks that no probe sees, `other` ones on stories, articles and speeches. Test AUC; a seed is a split; intervals over tasks.",
-        "", *in_short(runs), "## Dictionaries", "", *dictionaries(work), "",
+        "", *in_short(runs, verdicts), "## Dictionaries", "", *dictionaries(work), "",
     ]  # fmt: skip
     for name, told in runs.items():
         title = TITLES[name]
@@ -53,39 +58,39 @@ def write(work: Path) -> Path:
     return page
 
 
-WORDS = ("beats", "ties", "loses", "no signal")
-AGAINST = ("the strongest baseline of any kind", "the strongest other columns at the same k")
-
-
-def in_short(runs: dict[str, Any]) -> list[str]:
+def in_short(runs: dict[str, Any], found: dict[str, Results]) -> list[str]:
     """The verdicts of every run in one table, and their sums in words. A run's own sentences say against what."""
+    against = {
+        STUDY: "the strongest baseline of any kind",
+        f"{STUDY}, same k": "the strongest other columns at the same k",
+    }
     lines = [
-        f"| run | SAE probes against {AGAINST[0]}: {', '.join(WORDS)} | against {AGAINST[1]} | pool with SAE arms against pool, AUC |",
+        f"| run | SAE probes against {against[STUDY]}: {', '.join(ORDER)} | against {against[f'{STUDY}, same k']} | pool with SAE arms against pool, AUC |",
         "|---|---|---|---|",
     ]
-    sums = [Counter[str](), Counter[str]()]
+    sums = {study: Counter[str]() for study in against}
     for name, told in runs.items():
-        found = [counted(told["sentences"], against) for against in AGAINST]
-        for total, one in zip(sums, found, strict=True):
-            total.update(one)
-        gain = next((re.search(r"gain ([^(]*) \(", s) for s in told["sentences"] if "pool + SAE" in s), None)
-        cells = [" / ".join(str(one[w]) for w in WORDS) for one in found]
-        regime = " (first point of the regime)" if told["setting"]["point_name"] else ""
-        lines.append(f"| {TITLES[name]} | {cells[0]} | {cells[1]} | {gain[1] if gain else '—'}{regime} |")
+        cells: list[str] = []
+        for study in against:
+            words = Counter(
+                v.word for v in found[name].verdicts if v.study == study and told["arms"][v.arm]["kind"] == "sae"
+            )
+            sums[study] += words
+            cells.append(" / ".join(str(words[w]) for w in ORDER))
+        pools = [v for v in found[name].verdicts if v.study == f"{STUDY}, pool" and v.arm == WITH_SAE]
+        low, high = min(v.lo for v in pools), max(v.hi for v in pools)
+        if len(pools) == 1:
+            gain = f"{pools[0].word}: {pools[0].gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+        else:
+            words = Counter(v.word for v in pools)
+            counts = ", ".join(f"{word} {words[word]}" for word in ORDER if words[word])
+            gain = f"{counts}, of {len(pools)} points; intervals within {low:+.3f} and {high:+.3f}"
+        lines.append(f"| {TITLES[name]} | {cells[0]} | {cells[1]} | {gain} |")
     said = [
-        f"against {against} an SAE probe "
-        + ", ".join(f"{word if word != 'no signal' else 'gives no signal'} {total[word]} times" for word in WORDS)
-        for against, total in zip(AGAINST, sums, strict=True)
+        f"against {against[study]} an SAE probe beats {n['beats']:,} times, ties {n['ties']:,}, loses {n['loses']:,}, and {n['no signal']:,} times there is no signal"
+        for study, n in sums.items()
     ]
     return ["## In short", "", *lines, "", f"Over all runs, {said[0]}; {said[1]}.", ""]
-
-
-def counted(sentences: list[str], against: str) -> Counter[str]:
-    """How often each word was said in the sentence about SAE probes against this."""
-    sentence = next((s for s in sentences if s.startswith(f"SAE probes against {against}")), "")
-    return Counter(
-        {word: int(n[1].replace(",", "")) for word in WORDS if (n := re.search(rf"{word} ([\d,]*\d)", sentence))}
-    )
 
 
 def dictionaries(work: Path) -> list[str]:

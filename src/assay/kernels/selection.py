@@ -45,5 +45,11 @@ Selection = Above | Top | BatchTop
 
 def keys(u: Tensor, selection: Top | BatchTop) -> Tensor:
     """What `Top` and `BatchTop` rank, same shape as u: non-negative."""
+    key = uncut(u, selection)
+    return key if selection.signed else key.relu()
+
+
+def uncut(u: Tensor, selection: Top | BatchTop) -> Tensor:
+    """Keys that are not cut off at 0, for those who take none that is not positive: a pass over u less."""
     shifted = u if selection.key_bias is None else u + selection.key_bias
-    return shifted.abs() if selection.signed else shifted.relu()
+    return shifted.abs() if selection.signed else shifted

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from assay.kernels.codes import Codes
-from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
+from assay.kernels.selection import Above, BatchTop, Selection, Top, keys, uncut
 
 BLOCK = 1 << 21  # elements of u in memory at once: 8 MiB of float32
 DENSE_ABOVE = 0.06  # measured at d=512: both cost the same at 13, 10 and 6 per cent for F = 512, 4096 and 16384
@@ -35,11 +35,11 @@ def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, block: int | N
     for start in range(0, max(B, 1), rows_per_block):  # an empty batch is one empty block
         u = x[start : start + rows_per_block] @ W_enc
         if isinstance(selection, Top):
-            row, latent = _top(_shifted(u, selection), selection.k)
+            row, latent = _top(uncut(u, selection), selection.k)
         elif isinstance(selection, Above):
             row, latent = (u > selection.threshold).nonzero(as_tuple=True)
         else:
-            key = _shifted(u, selection)
+            key = uncut(u, selection)
             floor = floor or _surely_below(key, B * selection.k)
             row, latent = (key > floor).nonzero(as_tuple=True)
         rows.append(row + start)
@@ -52,12 +52,6 @@ def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, block: int | N
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _shifted(u: Tensor, selection: Top | BatchTop) -> Tensor:
-    """Keys, but not cut off at 0: what is not positive is not taken anyway."""
-    shifted = u if selection.key_bias is None else u + selection.key_bias
-    return shifted.abs() if selection.signed else shifted
 
 
 def _top(key: Tensor, k: int) -> tuple[Tensor, Tensor]:
