@@ -49,6 +49,8 @@ class Codes:
     def nonzero(self) -> Codes:
         """Without the pairs whose value is 0. Firing means f != 0, so negative values stay."""
         on = self.value != 0
+        if bool(on.all()):
+            return self
         return Codes(self.row[on], self.latent[on], self.value[on], self.shape)
 
     def dense(self) -> Tensor:

@@ -155,7 +155,7 @@ def _screened(x: Tensor, W_enc: Tensor, rule: Rule, pairs: Pairs) -> Tensor:
 def _shape_of(x: Tensor) -> tuple[Tensor, Tensor]:
     """m [n], the mean row, and the ids of the few dimensions that are far larger than the others around it."""
     some = x[:: max(1, len(x) // SAMPLE)]
-    some = some[some.isfinite().all(1)]
+    some = some[some.sum(1).isfinite()]
     middle = some.sum(0) / max(1, len(some))
     size = torch.linalg.vector_norm(some - middle, dim=0)
     large = size > OUTLIER * size.median()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from assay import kernels
-from assay.core import distribution, latent_shards
+from assay.core import distribution, heap, latent_shards
 from assay.core.errors import BadInput
 from assay.core.randomness import torch_rng
 from assay.dictionaries import LIVE, Dictionary
@@ -35,6 +35,7 @@ class Member:
     """State of one dictionary between steps. Everything in `state()` is what a resumed run needs, bit for bit."""
 
     def __init__(self, name: str, dictionary: Dictionary, options: TrainConfig, variance: float) -> None:
+        heap.keep_freed()
         self.name = name
         self.dictionary = dictionary.to(options.device)
         dictionary.n_steps = options.n_steps

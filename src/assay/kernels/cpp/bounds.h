@@ -11,7 +11,6 @@
 // Rows with too many pairs that cannot be excluded are handed back, to be computed in full.
 #pragma once
 #include <algorithm>
-#include <vector>
 
 #include "int8.h"
 #include "select.h"
@@ -34,11 +33,15 @@ struct Problem {
 // The encoder as integers, and what each latent adds to the bound. Latents are padded to whole panels.
 struct Encoder {
     int64_t quads, padded;
-    std::vector<int8_t> panels;                    // [panel][quad][64][4]
-    std::vector<float> scale, base, length, rest;  // t; m . w + level; |w|; |rest_w|
-    std::vector<float> slack;                      // the rounding of base
-    std::vector<int32_t> taken_off;                // 128 sum_j v_j
-    std::vector<float> outlier;                    // [n_outliers][padded]
+    Array<int8_t> panels;                    // [panel][quad][64][4]
+    Array<float> scale, base, length, rest;  // t; m . w + level; |w|; |rest_w|
+    Array<float> slack;                      // the rounding of base
+    Array<int32_t> start;                    // -128 sum_j v_j
+    Array<float> outlier;                    // [n_outliers][padded]
+    struct Most {
+        float length, rest, slack;
+    };
+    Array<Most> most;  // of each panel
     bool finite = true;
 };
 
@@ -48,40 +51,49 @@ inline Encoder make_encoder(const Problem& p, int threads) {
     e.padded = (p.F + PANEL - 1) / PANEL * PANEL;
     e.panels.resize(e.padded * e.quads * 4);
     for (auto* each : {&e.scale, &e.base, &e.length, &e.rest, &e.slack}) each->resize(e.padded);
-    e.taken_off.resize(e.padded);
+    e.start.resize(e.padded);
     e.outlier.resize(p.n_outliers * e.padded);
+    e.most.resize(e.padded / PANEL);
     int not_finite = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : not_finite)
     {
-        std::vector<float> row(p.n);
-        std::vector<int8_t> q(4 * e.quads, 0);
+        Array<float> row(p.n);
+        Array<int8_t> q(PANEL * 4 * e.quads, 0);  // row by row
+        int8_t* const from = q.data();
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < e.padded; ++i) {
-            if (i >= p.F) {
-                e.base[i] = NAN;  // no latent: above nothing
-                continue;
+        for (int64_t panel = 0; panel < e.padded / PANEL; ++panel) {
+            const int64_t first = panel * PANEL, n = std::min(PANEL, p.F - first);
+            Encoder::Most most{};
+            for (int64_t i = first; i < first + PANEL; ++i) {
+                if (i >= p.F) {
+                    e.base[i] = NAN;  // no latent: above nothing
+                    continue;
+                }
+                const float *w = p.W + i * p.n, *inner = w;
+                if (p.n_outliers > 0) {
+                    std::copy(w, w + p.n, row.begin());
+                    for (int64_t o = 0; o < p.n_outliers; ++o) {
+                        e.outlier[o * e.padded + i] = w[p.outliers[o]];
+                        row[p.outliers[o]] = 0;
+                    }
+                    inner = row.data();
+                }
+                if (i + 2 < p.F) prefetch(w + 2 * p.n, p.n);
+                const Rounded rounded = round_row(inner, p.n, from + (i - first) * 4 * e.quads);
+                const float offset = dot(p.middle, w, p.n), level = p.rule.level[i];
+                e.scale[i] = rounded.scale;
+                e.base[i] = p.rule.kind == ABOVE ? offset - level : offset + level;
+                e.length[i] = MORE * std::sqrt(dot(w, w, p.n));
+                e.rest[i] = MORE * rounded.rest;
+                e.slack[i] = 1e-6f * (std::fabs(offset) + std::fabs(level));
+                e.start[i] = -128 * rounded.total;
+                most = {std::max(most.length, e.length[i]), std::max(most.rest, e.rest[i]), std::max(most.slack, e.slack[i])};
+                not_finite += !std::isfinite(e.base[i]) || !std::isfinite(e.length[i]);
             }
-            const float* w = p.W + i * p.n;
-            std::copy(w, w + p.n, row.begin());
-            for (int64_t o = 0; o < p.n_outliers; ++o) {
-                e.outlier[o * e.padded + i] = w[p.outliers[o]];
-                row[p.outliers[o]] = 0;
-            }
-            const Rounded rounded = round_row(row.data(), p.n, q.data());
-            int8_t* panel = e.panels.data() + (i / PANEL) * e.quads * 4 * PANEL + 4 * (i % PANEL);
-            int32_t total = 0;
-            for (int64_t j = 0; j < e.quads; ++j) {
-                std::memcpy(panel + 4 * PANEL * j, q.data() + 4 * j, 4);
-                total += q[4 * j] + q[4 * j + 1] + q[4 * j + 2] + q[4 * j + 3];
-            }
-            const float offset = dot(p.middle, w, p.n), level = p.rule.level[i];
-            e.scale[i] = rounded.scale;
-            e.base[i] = p.rule.kind == ABOVE ? offset - level : offset + level;
-            e.length[i] = MORE * std::sqrt(dot(w, w, p.n));
-            e.rest[i] = MORE * rounded.rest;
-            e.slack[i] = 1e-6f * (std::fabs(offset) + std::fabs(level));
-            e.taken_off[i] = 128 * total;
-            not_finite += !std::isfinite(e.base[i]) || !std::isfinite(e.length[i]);
+            e.most[panel] = most;
+            int8_t* to = e.panels.data() + 4 * first * e.quads;
+            for (int64_t c = 0; c < n; ++c, to += 4)
+                for (int64_t j = 0; j < e.quads; ++j) std::memcpy(to + 4 * PANEL * j, from + 4 * (c * e.quads + j), 4);
         }
     }
     e.finite = not_finite == 0;
@@ -111,9 +123,4 @@ inline Query make_query(const Problem& p, const float* x, float middle_length, f
     query.length = MORE * rounded.length;
     query.usable = std::isfinite(query.scale) && std::isfinite(query.rest) && std::isfinite(query.whole);
     return query;
-}
-
-// Half of what separates the largest key that a pair can have from the smallest.
-inline float width_of(const Encoder& e, const Query& q, int64_t i) {
-    return q.rest * e.length[i] + q.length * e.rest[i] + e.slack[i];
 }

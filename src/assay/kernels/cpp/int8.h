@@ -12,13 +12,18 @@
 #include "lanes.h"
 
 constexpr int64_t PANEL = 64;  // latents side by side in memory
-constexpr int64_t GROUP = 6;   // rows of x against one panel at once
+constexpr int64_t PARTS = PANEL / 16;
+constexpr int64_t GROUP = 6;  // rows of x against one panel at once
+
+typedef Lanes<int32_t>::vector Ints;
+typedef Lanes<float>::vector Floats;
 
 // What is known of a rounded row besides its integers.
 struct Rounded {
-    float scale;   // 0 for a row of zeros; NaN where the row is not finite
-    float length;  // of the rounded row scale * q
-    float rest;    // length of what rounding left over
+    float scale;    // 0 for a row of zeros; NaN where the row is not finite
+    float length;   // of the rounded row scale * q
+    float rest;     // length of what rounding left over
+    int32_t total;  // sum_j q_j
 };
 
 // q gets n integers in -127 .. 127.
@@ -34,67 +39,52 @@ inline Rounded round_row(const float* row, int64_t n, int8_t* q) {
     const bool finite = !strange;
     const float scale = largest / 127, inverse = largest > 1e-30f ? 127 / largest : 0;
     if (!finite || inverse == 0) {
-        for (int64_t j = 0; j < n; ++j) q[j] = 0;
-        return {finite ? 0.0f : NAN, 0.0f, finite ? largest * std::sqrt(static_cast<float>(n)) : 0.0f};
+        std::fill(q, q + n, int8_t{0});
+        return {finite ? 0.0f : NAN, 0.0f, finite ? largest * std::sqrt(static_cast<float>(n)) : 0.0f, 0};
     }
     float length = 0, rest = 0;
-#pragma omp simd reduction(+ : length, rest)
+    int32_t total = 0;
+#pragma omp simd reduction(+ : length, rest, total)
     for (int64_t j = 0; j < n; ++j) {
         const float nearest = std::nearbyint(row[j] * inverse), left = row[j] - scale * nearest;
         q[j] = static_cast<int8_t>(nearest);
         length += nearest * nearest;
         rest += left * left;
+        total += static_cast<int32_t>(nearest);
     }
-    return {scale, scale * std::sqrt(length), std::sqrt(rest)};
+    return {scale, scale * std::sqrt(length), std::sqrt(rest), total};
 }
 
-// out[r][c] = sum_j x[r][j] * panel[.][c][.] for R rows of unsigned x (`stride` apart), over `quads` groups of four j.
-// The panel holds, for each group, four consecutive j of each of its 64 latents.
-#if defined(__AVX512VNNI__)
-template <int R>
-inline void product(const uint8_t* x, int64_t stride, const int8_t* panel, int64_t quads, int32_t (*out)[PANEL]) {
-    __m512i total[R][4];
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < 4; ++c) total[r][c] = _mm512_setzero_si512();
-    for (int64_t j = 0; j < quads; ++j) {
-        const __m512i w0 = _mm512_loadu_si512(panel + 256 * j), w1 = _mm512_loadu_si512(panel + 256 * j + 64);
-        const __m512i w2 = _mm512_loadu_si512(panel + 256 * j + 128), w3 = _mm512_loadu_si512(panel + 256 * j + 192);
+// each(r, sums) for GROUP rows of unsigned x, `stride` apart: sums[c] + sum_j x[r][j] * panel[.][.][j] for 16 latents each, over `quads` groups
+// of four j, from sums[c] = start[c] on. The panel holds, for each group, four consecutive j of each of its 64 latents.
+template <class Each>
+inline void product(const uint8_t* x, int64_t stride, const int8_t* panel, int64_t quads, const int32_t* start, Each each) {
+    Ints total[GROUP][PARTS];
 #pragma GCC unroll 6
-        for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < GROUP; ++r)
+#pragma GCC unroll 4
+        for (int c = 0; c < PARTS; ++c) total[r][c] = load(start + 16 * c);
+    for (int64_t j = 0; j < quads; ++j) {
+#if defined(__AVX512VNNI__)
+        __m512i w[PARTS];
+#pragma GCC unroll 4
+        for (int c = 0; c < PARTS; ++c) w[c] = _mm512_loadu_si512(panel + 4 * PANEL * j + 64 * c);
+#pragma GCC unroll 6
+        for (int r = 0; r < GROUP; ++r) {
             int32_t four;
             std::memcpy(&four, x + r * stride + 4 * j, 4);
             const __m512i same = _mm512_set1_epi32(four);
-            total[r][0] = _mm512_dpbusd_epi32(total[r][0], same, w0);
-            total[r][1] = _mm512_dpbusd_epi32(total[r][1], same, w1);
-            total[r][2] = _mm512_dpbusd_epi32(total[r][2], same, w2);
-            total[r][3] = _mm512_dpbusd_epi32(total[r][3], same, w3);
+#pragma GCC unroll 4
+            for (int c = 0; c < PARTS; ++c)
+                total[r][c] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(total[r][c]), same, w[c]));
         }
-    }
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < 4; ++c) _mm512_storeu_si512(out[r] + 16 * c, total[r][c]);
-}
 #else
-template <int R>
-inline void product(const uint8_t* x, int64_t stride, const int8_t* panel, int64_t quads, int32_t (*out)[PANEL]) {
-    for (int r = 0; r < R; ++r) {
-        std::memset(out[r], 0, sizeof out[r]);
-        for (int64_t j = 0; j < quads; ++j)
+        for (int r = 0; r < GROUP; ++r)
             for (int c = 0; c < PANEL; ++c)
                 for (int t = 0; t < 4; ++t)
-                    out[r][c] += static_cast<int32_t>(x[r * stride + 4 * j + t]) * panel[256 * j + 4 * c + t];
-    }
-}
+                    total[r][c / 16][c % 16] += static_cast<int32_t>(x[r * stride + 4 * j + t]) * panel[4 * (PANEL * j + c) + t];
 #endif
-
-// The same for any number of rows up to GROUP.
-inline void product_of(int64_t n, const uint8_t* x, int64_t stride, const int8_t* panel, int64_t quads,
-                       int32_t (*out)[PANEL]) {
-    switch (n) {
-        case 6: return product<6>(x, stride, panel, quads, out);
-        case 5: return product<5>(x, stride, panel, quads, out);
-        case 4: return product<4>(x, stride, panel, quads, out);
-        case 3: return product<3>(x, stride, panel, quads, out);
-        case 2: return product<2>(x, stride, panel, quads, out);
-        default: return product<1>(x, stride, panel, quads, out);
     }
+#pragma GCC unroll 6
+    for (int r = 0; r < GROUP; ++r) each(r, total[r]);
 }

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <vector>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -13,6 +15,24 @@ struct Lanes {
     typedef T vector __attribute__((vector_size(64)));
     static constexpr int64_t COUNT = 64 / sizeof(T);
 };
+
+// Memory that begins where a vector does, so that no load touches two lines of cache.
+template <class T>
+struct Aligned {
+    typedef T value_type;
+    Aligned() = default;
+    template <class U>
+    Aligned(const Aligned<U>&) {}
+    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
+    void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t{64}); }
+    template <class U>
+    bool operator==(const Aligned<U>&) const { return true; }
+    template <class U>
+    bool operator!=(const Aligned<U>&) const { return false; }
+};
+
+template <class T>
+using Array = std::vector<T, Aligned<T>>;
 
 template <class T>
 inline typename Lanes<T>::vector load(const T* from) {
@@ -46,22 +66,33 @@ inline float sum<float>(Lanes<float>::vector v) {  // the same additions in the 
 }
 #endif
 
+// to[r] = sum_j x[r][j] w[j] for R rows of x. The order of a sum does not depend on R.
+template <int R, class T>
+inline void dots(const T* const* x, const T* w, int64_t n, T* const* to) {
+    constexpr int64_t L = Lanes<T>::COUNT;
+    typename Lanes<T>::vector s[R][4]{};
+    int64_t j = 0;
+    for (; j + 4 * L <= n; j += 4 * L)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int h = 0; h < 4; ++h) s[r][h] += load(x[r] + j + h * L) * load(w + j + h * L);
+    for (; j + L <= n; j += L)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) s[r][0] += load(x[r] + j) * load(w + j);
+    T tail[R]{};
+    for (; j < n; ++j)
+        for (int r = 0; r < R; ++r) tail[r] += x[r][j] * w[j];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) *to[r] = sum<T>((s[r][0] + s[r][1]) + (s[r][2] + s[r][3])) + tail[r];
+}
+
 // sum_j a[j] b[j]
 template <class T>
 inline T dot(const T* a, const T* b, int64_t n) {
-    constexpr int64_t L = Lanes<T>::COUNT;
-    typename Lanes<T>::vector s0{}, s1{}, s2{}, s3{};
-    int64_t j = 0;
-    for (; j + 4 * L <= n; j += 4 * L) {
-        s0 += load(a + j) * load(b + j);
-        s1 += load(a + j + L) * load(b + j + L);
-        s2 += load(a + j + 2 * L) * load(b + j + 2 * L);
-        s3 += load(a + j + 3 * L) * load(b + j + 3 * L);
-    }
-    for (; j + L <= n; j += L) s0 += load(a + j) * load(b + j);
-    T tail = 0;
-    for (; j < n; ++j) tail += a[j] * b[j];
-    return sum<T>((s0 + s1) + (s2 + s3)) + tail;
+    T found, *to = &found;
+    dots<1, T>(&a, b, n, &to);
+    return found;
 }
 
 // to[j] += factor * from[j]
@@ -78,6 +109,17 @@ template <class T>
 inline void prefetch(const T* row, int64_t n) {
     const char* bytes = reinterpret_cast<const char*>(row);
     for (int64_t at = 0; at < n * static_cast<int64_t>(sizeof(T)); at += 64) __builtin_prefetch(bytes + at);
+}
+
+// Bit j is set where v[j] > bar, for 16 numbers.
+inline uint32_t above(Lanes<float>::vector v, float bar) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(v), _mm512_set1_ps(bar), _CMP_GT_OQ);
+#else
+    uint32_t bits = 0;
+    for (int j = 0; j < 16; ++j) bits |= static_cast<uint32_t>(v[j] > bar) << j;
+    return bits;
+#endif
 }
 
 // Bit j is set where a[j] > b[j], for 16 numbers.

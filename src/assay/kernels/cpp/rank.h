@@ -2,11 +2,12 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#include <vector>
+
+#include "lanes.h"
 
 // The k-th largest of n >= k numbers, none of them NaN: its bits from the highest down, each by counting. Without the last `loose` bits it
 // is a little less, and k numbers reach it all the same.
-inline float kth_largest(const float* from, int64_t n, int64_t k, std::vector<int32_t>& ordered, int loose = 0) {
+inline float kth_largest(const float* from, int64_t n, int64_t k, Array<int32_t>& ordered, int loose = 0) {
     ordered.resize(n);
     std::memcpy(ordered.data(), from, n * sizeof(float));
     int32_t* at = ordered.data();

@@ -11,24 +11,48 @@ struct Pair {
 };
 
 struct Rescore {
+    static constexpr int64_t MOST = 4;   // rows at a time against one row of W
+    static constexpr int64_t AHEAD = 4;  // pairs before its own at which a row of W is asked for
     std::vector<Pair> asked, sorted;
+    size_t n_asked = 0;
     std::vector<int32_t> next;
 
-    void ask(int64_t row, int32_t latent, float* u) { asked.push_back({static_cast<int32_t>(row), latent, u}); }
+    // If `wanted`; without a branch, since nobody can foresee it.
+    void ask(int64_t row, int32_t latent, float* u, bool wanted) {
+        if (n_asked == asked.size()) asked.resize(2 * n_asked + 1024);
+        asked[n_asked] = {static_cast<int32_t>(row), latent, u};
+        n_asked += wanted;
+    }
 
     // x[r]: row r; W [F, n].
     void answer(const std::vector<const float*>& x, const float* W, int64_t F, int64_t n) {
+        const int64_t count = static_cast<int64_t>(n_asked);
         next.assign(F + 1, 0);
-        for (const Pair& pair : asked) ++next[pair.latent + 1];
+        for (int64_t a = 0; a < count; ++a) ++next[asked[a].latent + 1];
         for (int64_t i = 0; i < F; ++i) next[i + 1] += next[i];
-        sorted.resize(asked.size());
-        for (const Pair& pair : asked) sorted[next[pair.latent]++] = pair;
-        const size_t count = sorted.size();
-        for (size_t at = 0; at < count; ++at) {
-            if (at + 2 < count) prefetch(x[sorted[at + 2].row], n);
-            if (at + 4 < count && sorted[at + 4].latent != sorted[at + 3].latent) prefetch(W + sorted[at + 4].latent * n, n);
-            *sorted[at].u = dot(x[sorted[at].row], W + sorted[at].latent * n, n);
+        if (sorted.size() < n_asked) sorted.resize(asked.size());
+        for (int64_t a = 0; a < count; ++a) sorted[next[asked[a].latent]++] = asked[a];
+        n_asked = 0;
+        for (int64_t at = 0; at < count;) {
+            const Pair* pair = sorted.data() + at;
+            const int64_t left = count - at;
+            int64_t same = 1;
+            while (same < std::min(left, MOST) && pair[same].latent == pair->latent) ++same;
+            for (int64_t ahead = AHEAD; ahead < std::min(left, AHEAD + same); ++ahead)
+                if (pair[ahead].latent != pair[ahead - 1].latent) prefetch(W + pair[ahead].latent * n, n);
+            const float *rows[MOST], *w = W + pair->latent * n;
+            float* to[MOST];
+            for (int64_t r = 0; r < same; ++r) {
+                rows[r] = x[pair[r].row];
+                to[r] = pair[r].u;
+            }
+            switch (same) {
+                case 4: dots<4>(rows, w, n, to); break;
+                case 3: dots<3>(rows, w, n, to); break;
+                case 2: dots<2>(rows, w, n, to); break;
+                default: dots<1>(rows, w, n, to);
+            }
+            at += same;
         }
-        asked.clear();
     }
 };

@@ -10,109 +10,72 @@
 #include "rank.h"
 #include "rescore.h"
 
-constexpr int64_t MOST_ROWS = 512;   // that pass over the latents together: what is known of them should stay in cache
-constexpr int64_t TRIAL_ROWS = 48;   // the same among the first ones
+constexpr int64_t MOST_ROWS = 85 * GROUP;   // that pass over the latents together: what is known of them should stay in cache
+constexpr int64_t TRIAL_ROWS = 4 * GROUP;   // the same among the first ones
 constexpr int64_t N_TRIALS = 2;
-constexpr float SHORT_OF = 0.95f;    // of the level that nearly all first rows reach, so that few rows are searched twice
-constexpr int64_t MORE_THAN_K = 8;   // pairs that are computed first, to know what k pairs reach
-constexpr int LOOSE = 8;             // bits of a level that need not be exact
+constexpr float SHORT_OF = 0.95f;   // of the level that nearly all first rows reach, so that few rows are searched twice
+constexpr int64_t MORE_THAN_K = 8;  // pairs that are computed first, to know what k pairs reach
+constexpr int LOOSE = 8;            // bits of a level that need not be exact
 
-// What is known of one row while the latents pass by, and its candidates, latents ascending.
-struct Search {
-    Query query;
-    std::vector<int32_t> latent;
-    std::vector<float> upper, u;  // the largest key that each can have; u in 32 bits, NaN until it is computed
-    std::vector<int32_t> asked;   // the candidates that were computed first
-    int64_t n;                    // candidates
-    int64_t full;                 // at which they are thinned out
-    float bar;                    // only pairs whose upper end exceeds it can be chosen
-    float kth;                    // the k-th key, once it is known
-    bool guessed;                 // whether the bar is a guess
-    bool handed_back;
+// A pair that may be chosen.
+struct Candidate {
+    int32_t latent;
+    float middle;  // between the largest key that it can have and the smallest; later u in 32 bits, NaN where it is not computed
+    float upper;   // the largest key
 };
 
-// k candidates reach the k-th largest lower end for certain: drop those that cannot.
-inline void thin_out(const Encoder& e, const Problem& p, Search& s, std::vector<float>& lower, std::vector<int32_t>& ordered) {
-    const int64_t k = p.rule.k;
-    if (p.rule.kind == TOP && s.n > k) {
-        lower.resize(s.n);
-        for (int64_t c = 0; c < s.n; ++c) {
-            const float end = s.upper[c] - 2 * width_of(e, s.query, s.latent[c]) - 1e-6f * std::fabs(s.upper[c]);
-            lower[c] = std::max(-FLT_MAX, end);
-        }
-        const float reached = kth_largest(lower.data(), s.n, k, ordered);
-        s.bar = std::max(s.bar, std::nextafter(reached, -INFINITY));  // equal to it may still be a tie
-        int64_t kept = 0;
-        for (int64_t c = 0; c < s.n; ++c)
-            if (s.upper[c] > s.bar) {
-                s.latent[kept] = s.latent[c];
-                s.upper[kept++] = s.upper[c];
-            }
-        s.n = kept;
-    }
-    if (s.n > p.most) {
-        s.handed_back = true;
-        s.n = 0;
-        s.bar = INFINITY;
-    }
-    s.full = std::max(s.full, 2 * s.n);
-}
+// What a panel needs to know of one row, in one line of cache.
+struct alignas(64) Search {
+    float bar;                  // only pairs whose upper end exceeds it can be chosen
+    float scale, rest, length;  // of its query
+    int32_t n, full, room;      // candidates; at how many they are thinned out; how many there is memory for
+    bool guessed;               // whether the bar is a guess
+    bool handed_back;
+    Candidate* found;  // latents ascending
+};
 
-// The upper ends of one row's keys in a panel; those above the bar become candidates.
-inline void look_at(const Encoder& e, const Problem& p, int64_t first, const int32_t* product, Search& s) {
-    typedef Lanes<float>::vector Floats;
-    typedef Lanes<int32_t>::vector Ints;
-    const Ints ascending = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    if (static_cast<int64_t>(s.latent.size()) < s.n + 2 * PANEL) {
-        s.latent.resize(2 * s.n + 4 * PANEL);
-        for (auto* each : {&s.upper, &s.u}) each->resize(s.latent.size());
-    }
-    const float *scale = e.scale.data() + first, *base = e.base.data() + first, *slack = e.slack.data() + first;
-    const float *length = e.length.data() + first, *rest = e.rest.data() + first, *outlier = e.outlier.data() + first;
-    const int32_t* taken_off = e.taken_off.data() + first;
-    const float s_ = s.query.scale, rest_ = s.query.rest, length_ = s.query.length;
-    float bar[16], end[16], *to = s.upper.data() + s.n;
-    int32_t* latent = s.latent.data() + s.n;
-    std::fill(bar, bar + 16, s.bar);
-    for (int64_t c = 0; c < PANEL; c += 16) {
-        const Ints whole = load(product + c) - load(taken_off + c);
-        Floats upper = s_ * load(scale + c) * __builtin_convertvector(whole, Floats) + load(base + c);
-        for (int64_t o = 0; o < p.n_outliers; ++o) upper += s.query.outlier[o] * load(outlier + o * e.padded + c);
-        if (p.rule.is_signed) upper = upper < 0 ? -upper : upper;
-        upper += rest_ * load(length + c) + length_ * load(rest + c) + load(slack + c);
-        store(end, upper);
-        const uint32_t bits = greater16(end, bar);
-        pack16(upper, bits, to);
-        pack16(ascending + static_cast<int32_t>(first + c), bits, latent);
-        to += __builtin_popcount(bits);
-        latent += __builtin_popcount(bits);
-    }
-    s.n = to - s.upper.data();
-}
+// What is known of the latents of one panel.
+struct Panel {
+    int64_t first;
+    const int8_t* numbers;
+    const int32_t* start;
+    const float *scale, *base, *length, *rest, *slack;
+    Encoder::Most most;
 
-// The rows `ids` against all latents. Scratch belongs to one thread.
+    Panel(const Encoder& e, int64_t i)
+        : first(i), numbers(e.panels.data() + 4 * i * e.quads), start(e.start.data() + i), scale(e.scale.data() + i),
+          base(e.base.data() + i), length(e.length.data() + i), rest(e.rest.data() + i), slack(e.slack.data() + i),
+          most(e.most[i / PANEL]) {}
+};
+
+// Blocks of rows against all latents. Scratch belongs to one thread.
 struct Screen {
     const Problem& p;
     const Encoder& e;
     float middle_length;
-    std::vector<uint8_t> q;
-    std::vector<float> row, some;
-    std::vector<int32_t> ordered;
+    Array<uint8_t> q;
+    Array<float> row, some;
+    Array<int32_t> ordered, places;
     std::vector<const float*> x;
-    std::vector<Search> searches;
+    std::vector<Query> queries;
+    Array<Search> searches;
+    std::vector<Array<Candidate>> candidates;
     Rescore rescore;
 
     Screen(const Problem& problem, const Encoder& encoder)
         : p(problem), e(encoder), middle_length(std::sqrt(dot(problem.middle, problem.middle, problem.n))), row(problem.n) {}
 
-    // With a guess, a row's search begins at guess * (its length): rows where that was too high are searched again without.
-    // per_length[r], if wanted: the k-th key of row r over its length. Returns how many rows are handed back.
+    // The rows `ids`. With a guess, a row's search begins at guess * (its length): rows where that was too high are searched again
+    // without. per_length[r], if wanted: the k-th key of row r over its length. Returns how many rows are handed back.
     int64_t rows(const int64_t* ids, int64_t count, float guess, Pairs<float>& out, uint8_t* handed_back, float* per_length) {
-        if (static_cast<int64_t>(searches.size()) < count) searches.resize(count);
-        q.resize(std::max(q.size(), static_cast<size_t>(count * 4 * e.quads)));
+        const int64_t whole = (count + GROUP - 1) / GROUP * GROUP;  // rows that only fill up find nothing
+        searches.resize(whole);
+        queries.resize(whole);
+        candidates.resize(std::max(candidates.size(), static_cast<size_t>(whole)));
+        q.resize(whole * 4 * e.quads);
         x.resize(count);
-        for (int64_t r = 0; r < count; ++r) begin(r, p.x + ids[r] * p.stride, guess);
-        sweep(count);
+        for (int64_t r = 0; r < whole; ++r) begin(r, r < count ? p.x + ids[r] * p.stride : nullptr, guess);
+        sweep(whole);
         for (int64_t r = 0; r < count; ++r) ask_first(r);
         rescore.answer(x, p.W, p.F, p.n);
         if (p.rule.kind == TOP) {
@@ -122,11 +85,12 @@ struct Screen {
         int64_t n_back = 0;
         std::vector<int64_t> again;
         for (int64_t r = 0; r < count; ++r) {
-            const Search& s = searches[r];
-            handed_back[ids[r]] = s.handed_back;
-            n_back += s.handed_back;
-            if (!s.handed_back && !decide(r, out.rows[ids[r]])) again.push_back(ids[r]);
-            if (per_length) per_length[r] = s.handed_back ? 0 : s.kth / s.query.whole;
+            const bool back = searches[r].handed_back;
+            float kth = 0;
+            handed_back[ids[r]] = back;
+            n_back += back;
+            if (!back && !decide(r, out.rows[ids[r]], kth)) again.push_back(ids[r]);
+            if (per_length) per_length[r] = kth / queries[r].whole;
         }
         if (!again.empty()) n_back += rows(again.data(), static_cast<int64_t>(again.size()), 0, out, handed_back, nullptr);
         return n_back;
@@ -135,104 +99,185 @@ struct Screen {
   private:
     void begin(int64_t r, const float* from, float guess) {
         Search& s = searches[r];
+        Array<Candidate>& found = candidates[r];
+        if (found.empty()) found.resize(4 * p.rule.k + 4 * PANEL);
+        s = {INFINITY, 0, 0, 0, 0, INT32_MAX, static_cast<int32_t>(found.size()), guess > 0, true, found.data()};
+        if (!from) return;
         x[r] = from;
-        s.query = make_query(p, from, middle_length, row.data(), q.data() + r * 4 * e.quads);
-        s.n = 0;
-        s.guessed = guess > 0;
-        s.handed_back = !s.query.usable;
-        s.bar = s.handed_back ? INFINITY : p.rule.kind == FLOOR ? p.rule.floor : guess * s.query.whole;
+        const Query& query = queries[r] = make_query(p, from, middle_length, row.data(), q.data() + r * 4 * e.quads);
+        s.scale = query.scale;
+        s.rest = query.rest;
+        s.length = query.length;
+        s.handed_back = !query.usable;
+        if (query.usable) s.bar = p.rule.kind == FLOOR ? p.rule.floor : guess * query.whole;
         s.full = p.rule.kind == TOP && !s.guessed ? 4 * p.rule.k + 64 : p.most + 1;
     }
 
     void sweep(int64_t count) {
         const int64_t bytes = 4 * e.quads;
-        int32_t tile[GROUP][PANEL];
-        for (int64_t i = 0; i < e.padded; i += PANEL)
+        const bool plain = p.n_outliers == 0 && !p.rule.is_signed;
+        alignas(64) float middle[GROUP][PANEL];
+        uint64_t open[GROUP];
+        for (int64_t i = 0; i < e.padded; i += PANEL) {
+            const Panel panel(e, i);
             for (int64_t r = 0; r < count; r += GROUP) {
-                const int64_t n = std::min(GROUP, count - r);
-                product_of(n, q.data() + r * bytes, bytes, e.panels.data() + i * bytes, e.quads, tile);
-                for (int64_t t = 0; t < n; ++t) {
-                    Search& s = searches[r + t];
-                    look_at(e, p, i, tile[t], s);
-                    if (s.n >= s.full) thin_out(e, p, s, some, ordered);
+                Search* s = searches.data() + r;
+                product(q.data() + r * bytes, bytes, panel.numbers, e.quads, panel.start,
+                        [&](int64_t t, const Ints* sums) { open[t] = look_at(panel, s[t], sums, middle[t]); });
+                for (int64_t t = 0; t < GROUP; ++t) {
+                    if (!plain) open[t] = completed(panel, s[t], r + t, middle[t]);
+                    if (open[t]) add(panel, middle[t], open[t], s[t], r + t);
                 }
             }
+        }
+    }
+
+    // What all latents of a panel add to the bound at most tells for nearly all panels that none of their keys exceeds the bar: a middle has
+    // to exceed this.
+    static float near(const Panel& panel, const Search& s) {
+        return s.bar - (s.rest * panel.most.length + s.length * panel.most.rest + panel.most.slack);
+    }
+
+    // The middles of one row's keys in a panel, and bits of those that may exceed the bar.
+    static inline uint64_t look_at(const Panel& panel, const Search& s, const Ints* sums, float* middle) {
+        const float bar = near(panel, s);
+        uint64_t bits = 0;
+#pragma GCC unroll 4
+        for (int64_t c = 0; c < PARTS; ++c) {
+            const Floats found = s.scale * __builtin_convertvector(sums[c], Floats) * load(panel.scale + 16 * c) + load(panel.base + 16 * c);
+            store(middle + 16 * c, found);
+            bits |= static_cast<uint64_t>(above(found, bar)) << 16 * c;
+        }
+        return bits;
+    }
+
+    // The same once the dimensions that are kept apart and the sign have done their part.
+    uint64_t completed(const Panel& panel, const Search& s, int64_t r, float* middle) const {
+        const float bar = near(panel, s);
+        uint64_t bits = 0;
+        for (int64_t c = 0; c < PARTS; ++c) {
+            Floats found = load(middle + 16 * c);
+            for (int64_t o = 0; o < p.n_outliers; ++o)
+                found += queries[r].outlier[o] * load(e.outlier.data() + o * e.padded + panel.first + 16 * c);
+            if (p.rule.is_signed) found = found < 0 ? -found : found;
+            store(middle + 16 * c, found);
+            bits |= static_cast<uint64_t>(above(found, bar)) << 16 * c;
+        }
+        return bits;
+    }
+
+    // Pairs of row r whose upper end exceeds the bar become candidates.
+    void add(const Panel& panel, const float* middle, uint64_t bits, Search& s, int64_t r) {
+        if (s.n + PANEL > s.room) {
+            candidates[r].resize(2 * s.room);
+            s.room *= 2;
+            s.found = candidates[r].data();
+        }
+        int32_t n = s.n;
+        for (; bits; bits &= bits - 1) {
+            const int64_t c = __builtin_ctzll(bits);
+            const float upper = middle[c] + (s.rest * panel.length[c] + s.length * panel.rest[c] + panel.slack[c]);
+            s.found[n] = {static_cast<int32_t>(panel.first + c), middle[c], upper};
+            n += upper > s.bar;
+        }
+        s.n = n;
+        if (n >= s.full) thin_out(s);
+    }
+
+    // k candidates reach the k-th largest lower end for certain: drop those that cannot.
+    void thin_out(Search& s) {
+        if (p.rule.kind == TOP && s.n > p.rule.k) {
+            some.resize(s.n);
+            for (int64_t c = 0; c < s.n; ++c) {
+                const float upper = s.found[c].upper;
+                some[c] = std::max(-FLT_MAX, 2 * s.found[c].middle - upper - 1e-6f * std::fabs(upper));
+            }
+            const float reached = kth_largest(some.data(), s.n, p.rule.k, ordered);
+            s.bar = std::max(s.bar, std::nextafter(reached, -INFINITY));  // equal to it may still be a tie
+            int32_t kept = 0;
+            for (int64_t c = 0; c < s.n; ++c) {
+                s.found[kept] = s.found[c];
+                kept += s.found[c].upper > s.bar;
+            }
+            s.n = kept;
+        }
+        if (s.n > p.most) {
+            s.handed_back = true;
+            s.n = 0;
+            s.bar = INFINITY;
+        }
+        s.full = std::max(s.full, 2 * s.n);
     }
 
     // For TOP the k pairs that are most likely the largest and a few more, else all candidates.
     void ask_first(int64_t r) {
         Search& s = searches[r];
-        if (!s.handed_back && !s.guessed) thin_out(e, p, s, some, ordered);
+        if (!s.handed_back && !s.guessed) thin_out(s);
+        const int64_t first = p.rule.kind == TOP ? std::min<int64_t>(s.n, p.rule.k + MORE_THAN_K) : s.n;
         some.resize(s.n);
-        s.asked.resize(s.n);
-        for (int64_t c = 0; c < s.n; ++c) some[c] = std::max(-FLT_MAX, s.upper[c] - width_of(e, s.query, s.latent[c]));
-        const int64_t first = p.rule.kind == TOP ? std::min(s.n, p.rule.k + MORE_THAN_K) : s.n;
-        const float cut = first < s.n ? kth_largest(some.data(), s.n, first, ordered, LOOSE) : -FLT_MAX;
-        int64_t n = 0;
-        for (int64_t c = 0; c < s.n; ++c) {  // no branch: which way it goes cannot be foreseen
-            s.u[c] = NAN;
-            s.asked[n] = static_cast<int32_t>(c);
-            n += some[c] >= cut;
+        for (int64_t c = 0; c < s.n; ++c) some[c] = s.found[c].middle;
+        const float cut = first < s.n ? kth_largest(some.data(), s.n, first, ordered, LOOSE) : -INFINITY;
+        for (int64_t c = 0; c < s.n; ++c) {
+            rescore.ask(r, s.found[c].latent, &s.found[c].middle, some[c] >= cut);
+            s.found[c].middle = NAN;
         }
-        s.asked.resize(n);
-        ask(r);
     }
 
     // Those that may be as large as the k-th of the pairs that are known.
     void ask_others(int64_t r) {
-        Search& s = searches[r];
-        if (static_cast<int64_t>(s.asked.size()) == s.n) return s.asked.clear();
-        some.clear();
-        for (const int32_t c : s.asked) some.push_back(key_of(s, c));
-        const float reached = kth_largest(some.data(), some.size(), p.rule.k, ordered, LOOSE);
-        s.asked.resize(s.n);
+        const Search& s = searches[r];
+        const int64_t n = known(s);
+        if (n == s.n) return;
+        const float reached = kth_largest(some.data(), n, p.rule.k, ordered, LOOSE);
+        for (int64_t c = 0; c < s.n; ++c) {
+            Candidate& one = s.found[c];
+            rescore.ask(r, one.latent, &one.middle, (one.upper >= reached) & std::isnan(one.middle));
+        }
+    }
+
+    // How many candidates were computed: `places` holds them and `some` their keys.
+    int64_t known(const Search& s) {
+        places.resize(s.n);
+        some.resize(s.n);
         int64_t n = 0;
         for (int64_t c = 0; c < s.n; ++c) {
-            s.asked[n] = static_cast<int32_t>(c);
-            n += (s.upper[c] >= reached) & std::isnan(s.u[c]);
+            places[n] = static_cast<int32_t>(c);
+            some[n] = p.rule.key(s.found[c].middle, s.found[c].latent);
+            n += !std::isnan(s.found[c].middle);
         }
-        s.asked.resize(n);
-        ask(r);
+        return n;
     }
-
-    void ask(int64_t r) {
-        Search& s = searches[r];
-        for (const int32_t c : s.asked) rescore.ask(r, s.latent[c], &s.u[c]);
-    }
-
-    // Where u is not known or not a number, nothing can be smaller.
-    float key_of(const Search& s, int64_t c) const { return std::max(-FLT_MAX, p.rule.key(s.u[c], s.latent[c])); }
 
     // The choice among the candidates of one row. False where it is not certain: the bar was a guess and turned out too high.
-    bool decide(int64_t r, Row<float>& out) {
-        Search& s = searches[r];
-        const int64_t k = p.rule.k;
-        some.resize(s.n);
+    bool decide(int64_t r, Row<float>& out, float& kth) {
+        const Search& s = searches[r];
+        const int64_t k = p.rule.k, n = known(s);
         float cut = p.rule.kind == FLOOR ? p.rule.floor : 0;
-        if (p.rule.kind == ABOVE) {
-            for (int64_t c = 0; c < s.n; ++c) some[c] = s.u[c] > p.rule.level[s.latent[c]] ? 1 : 0;
-        } else {
-            for (int64_t c = 0; c < s.n; ++c) some[c] = key_of(s, c);
-        }
-        s.kth = p.rule.kind == TOP && s.n >= k ? std::max(0.0f, kth_largest(some.data(), s.n, k, ordered)) : 0;
-        if (s.guessed && !(s.kth > s.bar)) return false;
+        if (p.rule.kind == ABOVE)
+            for (int64_t a = 0; a < n; ++a) {
+                const Candidate& one = s.found[places[a]];
+                some[a] = one.middle > p.rule.level[one.latent] ? 1 : 0;
+            }
+        kth = p.rule.kind == TOP && n >= k ? std::max(0.0f, kth_largest(some.data(), n, k, ordered)) : 0;
+        if (s.guessed && !(kth > s.bar)) return false;
         int64_t ties = 0;  // of those equal to the cut so many are chosen, from the lowest latent on
-        if (s.kth > 0) {
-            cut = s.kth;
-            ties = k - std::count_if(some.begin(), some.end(), [&](float key) { return key > cut; });
-        }
-        out.latent.resize(s.n);
-        out.value.resize(s.n);
-        int64_t n = 0;
-        for (int64_t c = 0; c < s.n; ++c) {
-            const bool tie = some[c] == cut && ties > 0;
-            out.latent[n] = s.latent[c];
-            out.value[n] = s.u[c];
-            n += (some[c] > cut) | tie;
-            ties -= tie;
+        if (kth > 0) {
+            cut = kth;
+            ties = k;
+            for (int64_t a = 0; a < n; ++a) ties -= some[a] > cut;
         }
         out.latent.resize(n);
         out.value.resize(n);
+        int64_t chosen = 0;
+        for (int64_t a = 0; a < n; ++a) {
+            const bool tie = some[a] == cut && ties > 0;
+            out.latent[chosen] = s.found[places[a]].latent;
+            out.value[chosen] = s.found[places[a]].middle;
+            chosen += (some[a] > cut) | tie;
+            ties -= tie;
+        }
+        out.latent.resize(chosen);
+        out.value.resize(chosen);
         return true;
     }
 };
@@ -247,7 +292,7 @@ inline int64_t screen(const Problem& p, Pairs<float>& out, uint8_t* handed_back,
     const int64_t trial = e.finite ? std::min(p.B, N_TRIALS * TRIAL_ROWS) : 0, n_small = (trial + TRIAL_ROWS - 1) / TRIAL_ROWS;
     const int64_t others = p.B - trial, rounds = (others + MOST_ROWS * threads - 1) / (MOST_ROWS * threads);
     const int64_t n_blocks = std::min(others, rounds * threads);  // of equal size, as many for each thread
-    std::vector<float> per_length(trial);
+    Array<float> per_length(trial);
     int64_t n_trial = 0, n_back = 0;
     float guess = 0;
 #pragma omp parallel num_threads(threads)
