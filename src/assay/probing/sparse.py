@@ -22,7 +22,8 @@ from assay.probing.protocol import Choice, Job, Scored, choices, crossed, own_fo
 K_GRID = (1, 2, 5, 16, 128)
 QUIET = 1e-12  # columns of less variance than this share of the largest say nothing
 SHOWN = 16  # columns that are written down
-PROBLEMS_AT_ONCE = 2**22  # numbers of x held in one batch of problems
+TOGETHER = 16  # sizes up to this many columns are solved as one, the narrower ones with columns of zeros
+PROBLEMS_AT_ONCE = 2**23  # numbers of x held in one batch of problems
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def _together(features: Features, jobs: Sequence[Job], ks: Sequence[int], widest
         _matrices([part for one in cut for part in one.seen[single:]]),
     )
     strengths = torch.tensor(C_GRID)
-    solved = {k: [m.fit(k, strengths) if len(m.y) else None for m in (whole, folds, pairs)] for k in ks}
+    fitted = [m.fits(ks, strengths) if len(m.y) else None for m in (whole, folds, pairs)]
+    solved = {k: [None if fits is None else fits[k] for fits in fitted] for k in ks}
     found: dict[int, list[Scored]] = {k: [] for k in ks}
     for i, (job, one) in enumerate(zip(jobs, cut, strict=True)):
         inside = _inside(solved, i, one, job) if single else None
@@ -157,11 +159,24 @@ class _Matrices:
     y: Tensor
     weight: Tensor
 
-    def fit(self, k: int, strengths: Tensor) -> Fit:
-        """On the first k columns."""
-        found = fit(self.x[:, :k].transpose(1, 2), self.y, self.weight, strengths, tol=TOL)
-        TALLY.add(found)
+    def fits(self, ks: Sequence[int], strengths: Tensor) -> dict[int, Fit]:
+        """For each k, ascending, on the first k columns."""
+        narrow = [k for k in ks if k <= TOGETHER]
+        found: dict[int, Fit] = {}
+        for some in (narrow, *([k] for k in ks if k > TOGETHER)):
+            found |= self._fits(some, strengths) if some else {}
         return found
+
+    def _fits(self, ks: Sequence[int], strengths: Tensor) -> dict[int, Fit]:
+        """All k in one solve: a problem a k, the columns beyond it 0."""
+        x = self.x[:, : ks[-1]]
+        if len(ks) > 1:
+            x = torch.cat([torch.nn.functional.pad(x[:, :k], (0, 0, 0, ks[-1] - k)) for k in ks])
+        all_y, all_weight = self.y.repeat(len(ks), 1), self.weight.repeat(len(ks), 1, 1)
+        found = fit(x.transpose(1, 2), all_y, all_weight, strengths, tol=TOL)
+        TALLY.add(found)
+        parts = zip(*(t.chunk(len(ks)) for t in (found.coef, found.intercept, found.converged)), strict=True)
+        return {k: Fit(coef[:, :k], b, done, found.n_iter) for k, (coef, b, done) in zip(ks, parts, strict=True)}
 
 
 def _matrices(flat: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> _Matrices:
