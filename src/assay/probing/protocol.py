@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.metrics.auc import auc, auc_by_group
+from assay.metrics.auc import auc
 from assay.probing.harvest import Harvested
 
 Ints = NDArray[np.int64]
@@ -119,15 +119,18 @@ def choose(inside: Tensor | None, job: Job) -> Choice:
 
 def choices(inside: Tensor, job: Job) -> list[Choice]:
     """`choose` for each of several sets of candidates [sets, parts - 1, candidates, n_train] of a job with folds."""
-    y, fold, n = torch.from_numpy(job.y), torch.from_numpy(job.fold), job.n_folds
-    found = auc_by_group(inside.float(), y, fold, n)  # [sets, parts - 1, candidates, folds]
-    by_fold = torch.stack([found[:, f, :, f] for f in range(n)], 2)  # [sets, candidates, folds]
+    y, n = torch.from_numpy(job.y), job.n_folds
+    by_fold = torch.zeros(inside.shape[0], inside.shape[2], n, dtype=torch.float64)  # [sets, candidates, folds]
     inner = torch.zeros_like(by_fold)
-    if n > 2:
-        for part, (f, g) in enumerate(job.held_out[1 + n :], n):
-            inner[..., f] += found[:, part, :, g] / (n - 1)
-            inner[..., g] += found[:, part, :, f] / (n - 1)
-    else:
+    for f in range(n):
+        rows = torch.from_numpy(np.flatnonzero(job.fold == f))
+        without = [part for part, out in enumerate(job.held_out[1:]) if f in out]
+        found = auc(inside.index_select(3, rows)[:, without].float(), y[rows])  # [sets, len(without), candidates]
+        by_fold[..., f] = found[:, 0]
+        for part, aucs in zip(without[1:], found[:, 1:].unbind(1), strict=True):
+            (other,) = set(job.held_out[1 + part]) - {f}
+            inner[..., other] += aucs / (n - 1)
+    if n == 2:
         inner = by_fold.flip(2)
     preferred = inner.argmax(1, keepdim=True)
     aucs, chosen_by = (t.gather(1, preferred)[:, 0].tolist() for t in (by_fold, inner))
