@@ -204,7 +204,9 @@ def _solved(m: _Matrices, ks: Sequence[int], strengths: Tensor) -> _Lines:
     for some in (ks[:n_narrow], *([k] for k in ks[n_narrow:])):
         if not some:
             continue
-        x = torch.cat([torch.nn.functional.pad(m.x[:, :k], (0, 0, 0, some[-1] - k)) for k in some])
+        x = m.x[:, : some[-1]]
+        if len(some) > 1:
+            x = torch.cat([torch.nn.functional.pad(x[:, :k], (0, 0, 0, some[-1] - k)) for k in some])
         y, weight = m.y.repeat(len(some), 1), m.weight.repeat(len(some), 1, 1)
         found = fit(x.transpose(1, 2), y, weight, strengths, tol=TOL)
         TALLY.add(found)
