@@ -38,21 +38,24 @@ def auc_by_group(scores: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Ten
     Group, score and label are the high, middle and last bits of one whole number, so one sort of those does everything and needs
     no indices. NaN where a group lacks a class.
     """
-    flat = (scores.detach().cpu() + 0.0).reshape(-1, scores.shape[-1]).contiguous()  # + 0.0: -0 becomes 0
+    flat = (scores.detach().cpu() + 0.0).reshape(-1, scores.shape[-1])  # + 0.0: -0 becomes 0
     bits = flat.numpy().view(np.int32)
-    truth = np.broadcast_to(y.detach().cpu().numpy(), scores.shape).reshape(bits.shape).astype(np.int64)
+    truth = np.broadcast_to(y.detach().cpu().numpy().astype(np.int64), scores.shape).reshape(bits.shape)
     of = group.cpu().numpy().astype(np.int64)
     count = np.bincount(of, minlength=n_groups)
     held = np.flatnonzero(count)
     size = count[held]
     starts = np.cumsum(size) - size
-    key = (of << 33) + (bits ^ ((bits >> 31) & MAGNITUDE)).astype(np.int64) * 2
-    ordered = np.sort(key + truth, axis=1)
+    key = (bits ^ ((bits >> 31) & MAGNITUDE)).astype(np.int64)
+    key *= 2
+    key += of << 33
+    ordered = key + truth
+    ordered.sort(axis=1)
     ones = ordered & 1
     place = np.arange(ordered.shape[1]) - np.repeat(starts, size)  # within the group
     n_ones = np.add.reduceat(ones, starts, axis=1)
     won = np.add.reduceat(ones * place, starts, axis=1) - n_ones * (n_ones - 1) // 2  # pairs with the negative earlier
-    tied = (np.bitwise_xor(ordered[:, 1:], ordered[:, :-1]) == 1).any(1)
+    tied = ((ordered[:, 1:] ^ ordered[:, :-1]) == 1).any(1)
     if tied.any():  # equal scores of both classes: a second order has the negatives later, and half of either counts
         later = 1 - (np.sort(key[tied] + 1 - truth[tied], axis=1) & 1)
         won = won.astype(np.float64)

@@ -50,6 +50,10 @@ class Job:
         pairs = combinations(range(self.n_folds), 2) if self.n_folds > 2 else ()
         return [(), *((f,) for f in range(self.n_folds)), *pairs]
 
+    def without(self, fold: int) -> list[int]:
+        """The fits that do not see a fold, the one that holds out nothing else first: places in `held_out`."""
+        return [part for part, out in enumerate(self.held_out) if fold in out]
+
     @property
     def parts(self) -> int:
         """How many fits a candidate needs."""
@@ -114,22 +118,26 @@ def choose(inside: Tensor | None, job: Job) -> Choice:
     """
     if inside is None or not job.n_folds:
         return Choice(0)
-    return choices(inside[None], job)[0]
+    by_part = inside[:, None]
+    rows = [torch.from_numpy(np.flatnonzero(job.fold == f)) for f in range(job.n_folds)]
+    held = [by_part[[part - 1 for part in job.without(f)]].index_select(3, some) for f, some in enumerate(rows)]
+    return choices(held, job)[0]
 
 
-def choices(inside: Tensor, job: Job) -> list[Choice]:
-    """`choose` for each of several sets of candidates [sets, parts - 1, candidates, n_train] of a job with folds."""
-    y, n = torch.from_numpy(job.y), job.n_folds
-    by_fold = torch.zeros(inside.shape[0], inside.shape[2], n, dtype=torch.float64)  # [sets, candidates, folds]
+def choices(held: Sequence[Tensor], job: Job) -> list[Choice]:
+    """`choose` for each of several sets of candidates of a job with folds.
+
+    held: for each fold the scores of its rows by the fits that do not see it, in the order of `Job.without` [fits, sets, candidates, rows].
+    """
+    n = job.n_folds
+    by_fold = torch.zeros(*held[0].shape[1:3], n, dtype=torch.float64)  # [sets, candidates, folds]
     inner = torch.zeros_like(by_fold)
-    for f in range(n):
-        rows = torch.from_numpy(np.flatnonzero(job.fold == f))
-        without = [part for part, out in enumerate(job.held_out[1:]) if f in out]
-        found = auc(inside.index_select(3, rows)[:, without].float(), y[rows])  # [sets, len(without), candidates]
-        by_fold[..., f] = found[:, 0]
-        for part, aucs in zip(without[1:], found[:, 1:].unbind(1), strict=True):
-            (other,) = set(job.held_out[1 + part]) - {f}
-            inner[..., other] += aucs / (n - 1)
+    for f, scores in enumerate(held):
+        alone, *pairs = auc(scores.float(), torch.from_numpy(job.y[job.fold == f])).unbind()
+        by_fold[..., f] = alone
+        for part, found in zip(job.without(f)[1:], pairs, strict=True):
+            (other,) = set(job.held_out[part]) - {f}
+            inner[..., other] += found / (n - 1)
     if n == 2:
         inner = by_fold.flip(2)
     preferred = inner.argmax(1, keepdim=True)

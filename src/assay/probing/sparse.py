@@ -17,7 +17,7 @@ from torch import Tensor
 from assay.baselines.logistic import fit
 from assay.probing.features import Features
 from assay.probing.linear import C_GRID, TALLY, TOL
-from assay.probing.protocol import Choice, Job, Scored, choices, crossed, own_fold
+from assay.probing.protocol import Choice, Job, Scored, choices, crossed
 
 K_GRID = (1, 2, 5, 16, 128)
 QUIET = 1e-12  # columns of less variance than this share of the largest say nothing
@@ -88,20 +88,23 @@ def _together(features: Features, jobs: Sequence[Job], ks: Sequence[int], widest
     table = features.columns(needed).t()  # [columns that some fit chose, n]
     cut = [_Cut(table, place[i], c, job) for i, (c, job) in enumerate(zip(chosen, jobs, strict=True))]
     strengths = torch.tensor(C_GRID)
-    solved: list[_Lines] = []  # of each part of a job: fits of one size are made together
+    solved: list[_Lines] = []
     for parts in _sizes(jobs[0]):
-        matrices = _matrices([one.seen[part] for part in parts for one in cut])
-        solved += _solved(matrices, ks, strengths).chunk(len(parts))
+        problems = _matrices([one.seen[part] for part in parts for one in cut])
+        solved.append(_solved(problems, ks, strengths, (len(parts), len(jobs))))
+    lines = _Lines(torch.cat([some.coef for some in solved]), torch.cat([some.intercept for some in solved]))
     found: dict[int, list[Scored]] = {k: [] for k in ks}
     for i, (job, one) in enumerate(zip(jobs, cut, strict=True)):
-        inside = _inside(solved, i, one) if job.n_folds else None
-        made = [Choice(len(C_GRID) // 2)] * len(ks) if inside is None else choices(inside, one.job)
-        test = solved[0].scores(i, one.test)
+        held = [
+            lines.scores(parts, i, one.held(parts, f)) for f, parts in enumerate(map(job.without, range(job.n_folds)))
+        ]
+        made = choices(held, one.job) if held else [Choice(len(C_GRID) // 2)] * len(ks)
+        (test,) = lines.scores([0], i, one.test[None])
         for j, (k, choice) in enumerate(zip(ks, made, strict=True)):
             columns = chosen[i].columns[0, : min(k, SHOWN)].tolist()
             options = {"k": k, "C": C_GRID[choice.index], "columns": columns}
-            held = None if inside is None else own_fold(inside[j, :, choice.index, None], one.job)[0][one.back]
-            found[k].append(Scored(choice, test[j, choice.index], options, held))
+            own = torch.cat([scores[0, j, choice.index] for scores in held])[one.back] if held else None
+            found[k].append(Scored(choice, test[j, choice.index], options, own))
     return found
 
 
@@ -111,21 +114,11 @@ def _sizes(job: Job) -> list[range]:
     return [parts for parts in (range(1), range(1, one), range(one, two)) if parts]
 
 
-def _inside(solved: Sequence[_Lines], i: int, one: _Cut) -> Tensor:
-    """Scores of job i's rows, in the order of `one`, by the fits that did not see them [ks, parts - 1, C, n], 0 elsewhere."""
-    lines = solved[0].intercept
-    made = torch.zeros(lines.shape[1], one.job.parts - 1, lines.shape[2], len(one.job.y))
-    for part, pieces in enumerate(one.held[1:]):
-        for rows, x in pieces:
-            made[:, part, :, rows] = solved[1 + part].scores(i, x)
-    return made
-
-
 class _Cut:
     """A job's chosen columns, scaled, by what a fit may see. `job` has the training rows in the order of their folds; `back` undoes it.
 
-    test [k, n_test], scaled for the fit on all rows; for each fit: seen, a piece [k, rows] of each fold that it sees, with labels, and
-    held, the places and the [k, rows] of the others.
+    x, for each fit [k, n] and test [k, n_test] for the one on all rows; seen, for each fit the pieces [k, rows] of the folds that it
+    sees, with labels.
     """
 
     def __init__(self, table: Tensor, place: Tensor, chosen: Selected, job: Job) -> None:
@@ -141,13 +134,16 @@ class _Cut:
 
         self.test = scaled(table.index_select(0, place[0]).index_select(1, torch.from_numpy(job.test)), 0)
         ends = np.searchsorted(self.job.fold, np.arange(max(job.n_folds, 1) + 1)).tolist()
-        folds = [slice(start, end) for start, end in pairwise(ends)]
-        self.seen: list[list[tuple[Tensor, Tensor]]] = []
-        self.held: list[list[tuple[slice, Tensor]]] = []
-        for part, out in enumerate(job.held_out):
-            x = scaled(mine.index_select(0, inside[part]), part)
-            self.seen.append([(x[:, rows], y[rows]) for f, rows in enumerate(folds) if f not in out])
-            self.held.append([(folds[f], x[:, folds[f]]) for f in out])
+        self.folds = [slice(start, end) for start, end in pairwise(ends)]
+        self.x = [scaled(mine.index_select(0, inside[part]), part) for part in range(job.parts)]
+        self.seen = [
+            [(x[:, rows], y[rows]) for f, rows in enumerate(self.folds) if f not in out]
+            for x, out in zip(self.x, job.held_out, strict=True)
+        ]
+
+    def held(self, parts: Sequence[int], fold: int) -> Tensor:
+        """A fold's rows as some fits are to score them [parts, k, rows]."""
+        return torch.stack([self.x[part][:, self.folds[fold]] for part in parts])
 
 
 @dataclass(frozen=True)
@@ -176,28 +172,27 @@ def _matrices(flat: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> _Matrices:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Fits at each k and C in double precision: coef [P, ks, C, widest k], 0 beyond k, and intercept [P, ks, C]."""
+    """Fits at each k and C in double precision: coef [parts, jobs, ks, C, widest k], 0 beyond k, and intercept [parts, jobs, ks, C]."""
 
     coef: Tensor
     intercept: Tensor
 
-    def chunk(self, n: int) -> list[_Lines]:
-        """n runs of as many problems each."""
-        return [_Lines(coef, b) for coef, b in zip(self.coef.chunk(n), self.intercept.chunk(n), strict=True)]
-
-    def scores(self, problem: int, x: Tensor) -> Tensor:
-        """[ks, C, rows] of x [k, rows], rounded from double precision.
+    def scores(self, parts: Sequence[int], job: int, x: Tensor) -> Tensor:
+        """[parts, ks, C, rows] of x [parts, k, rows], rounded from double precision.
 
         Rows of equal columns are common among sparse codes and have to get equal scores. A product in single precision rounds
         differently in different places of a matrix and would order them by chance.
         """
-        coef = self.coef[problem]
-        product = coef.flatten(0, 1) @ x[: coef.shape[-1]].double()
-        return (product.unflatten(0, coef.shape[:2]) + self.intercept[problem, ..., None]).float()
+        coef, intercept = self.coef[parts, job], self.intercept[parts, job]
+        product = coef.flatten(1, 2) @ x[:, : coef.shape[-1]].double()
+        return (product.unflatten(1, coef.shape[1:3]) + intercept[..., None]).float()
 
 
-def _solved(m: _Matrices, ks: Sequence[int], strengths: Tensor) -> _Lines:
-    """For each k, ascending, a fit on the first k columns: the narrow ones as one solve, with columns of zeros beyond k."""
+def _solved(m: _Matrices, ks: Sequence[int], strengths: Tensor, shape: tuple[int, int]) -> _Lines:
+    """For each k, ascending, a fit on the first k columns: the narrow ones as one solve, with columns of zeros beyond k.
+
+    shape: (parts, jobs) of the problems.
+    """
     coef = m.x.new_zeros(len(m.x), len(ks), len(strengths), ks[-1], dtype=torch.float64)
     intercept = coef.new_zeros(coef.shape[:3])
     n_narrow = sum(k <= TOGETHER for k in ks)
@@ -213,7 +208,7 @@ def _solved(m: _Matrices, ks: Sequence[int], strengths: Tensor) -> _Lines:
         for k, coef_k, b in zip(some, found.coef.chunk(len(some)), found.intercept.chunk(len(some)), strict=True):
             j = ks.index(k)
             coef[:, j, :, :k], intercept[:, j] = coef_k[:, :k].transpose(1, 2), b
-    return _Lines(coef, intercept)
+    return _Lines(coef.unflatten(0, shape), intercept.unflatten(0, shape))
 
 
 def best_k(by_k: dict[int, list[Scored]]) -> list[Scored]:
