@@ -140,14 +140,18 @@ class _Descent:
         self._refresh()
 
     def _room(self, shape: tuple[int, ...]) -> None:
-        self.p, self.left, self.curve, self.along, self.product = (self.z.new_empty(shape) for _ in range(5))
+        self.left, self.curve, self.along, self.scratch = (self.z.new_empty(shape) for _ in range(4))
 
     def _refresh(self) -> None:
         """At the margins: residuals share (p - y) in `left` and curvatures share p (1 - p) in `curve`."""
-        p = torch.sigmoid(self.margin, out=self.p)
-        seen = torch.mul(self.share, p, out=self.product)
+        p = torch.sigmoid(self.margin, out=self.scratch)
+        seen = torch.mul(self.share, p, out=self.left)
         torch.addcmul(seen, seen, p, value=-1, out=self.curve)
-        torch.sub(seen, self.target, out=self.left)
+        seen -= self.target
+
+    def _along(self, rows: Tensor) -> Tensor:
+        """Sums of a quantity of rows times `along` [P, M, 1]."""
+        return torch.mul(rows, self.along, out=self.scratch).sum(-1, keepdim=True)
 
     def solve(self, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
         """beta [P, M, D], which columns are done [P, M], and how many steps the slowest took."""
@@ -216,7 +220,7 @@ class _Descent:
         flat = -GUARD * slope
         for probe in range(PROBES):
             self._refresh()
-            here = _dot(self.left, self.along) + torch.addcmul(slope_beta, length, bend_beta)
+            here = self._along(self.left) + torch.addcmul(slope_beta, length, bend_beta)
             done = done | (here.abs() <= flat)
             if bool(done.all()):
                 break
@@ -233,4 +237,5 @@ class _Descent:
 
     def _bend(self, bend_beta: Tensor) -> Tensor:
         """The second derivative along the direction [P, M, 1]."""
-        return (_dot(torch.mul(self.curve, self.along, out=self.product), self.along) + bend_beta).clamp_min(1e-30)
+        torch.mul(self.curve, self.along, out=self.scratch)
+        return (self._along(self.scratch) + bend_beta).clamp_min(1e-30)
