@@ -119,7 +119,7 @@ def _spanned(xt: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b)[..., None]
+    return (a * b).sum(-1, keepdim=True)
 
 
 class _Descent:
@@ -203,15 +203,17 @@ class _Descent:
         direction, slope = -ready, -size
         if last:
             before, size_before, came, here = last
-            turned = ((size - _dot(before, ready)) / size_before.clamp_min(1e-300)).clamp_min(0)
-            turned = torch.where(turned * here < size, turned, 0)  # else it would lead uphill
+            turned = ((size - _dot(before, ready)) / size_before.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0)
+            turned = turned.masked_fill(turned * here >= size, 0)  # it would lead uphill
             direction, slope = torch.addcmul(direction, turned, came), torch.addcmul(slope, turned, here)
         torch.bmm(direction, self.z, out=self.along)
         return gradient, size, direction, self._line(direction, slope, done[..., None])
 
     def _line(self, direction: Tensor, slope: Tensor, done: Tensor) -> Tensor:
-        """Moves beta along its direction to where the slope is nearly flat, and gives the slope there: Newton's method in one variable,
-        within brackets."""
+        """Moves beta along its direction to where the slope is nearly flat: Newton's method in one variable, within brackets.
+
+        Gives the slope that is left.
+        """
         shrunk = self.penalty * direction
         bend_beta, slope_beta = _dot(shrunk, direction), _dot(shrunk, self.beta)
         length = (-slope / self._bend(bend_beta)).masked_fill(done, 0)
