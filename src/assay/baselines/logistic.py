@@ -219,7 +219,7 @@ class _Descent:
         length = (-slope / self._bend(bend_beta)).masked_fill(done, 0)
         self.margin.addcmul_(length, self.along)
         low = high = torch.zeros_like(slope)
-        flat = -GUARD * slope
+        here, flat = slope, -GUARD * slope
         for probe in range(PROBES):
             self._refresh()
             here = self._along(self.left) + torch.addcmul(slope_beta, length, bend_beta)
