@@ -3,7 +3,7 @@
     python bench/probing_speed.py [TASKS] [ROWS] [--whole]        threads as in OMP_NUM_THREADS; a minute with the defaults
 
 Made-up activations of MiniLM's width (384) and codes of a dictionary of 1,024 latents, about 60 of which are on in a pooled text. The work of
-a task: logistic regression on all coordinates, and sparse probes of seven kinds of columns at five k, five seeds, three folds, five C: 3,600
+a task: logistic regression on all coordinates, and sparse probes of seven kinds of columns at five k, five seeds, three folds, five C: 6,300
 fits on at most 1,024 rows. Ours is timed from cached vectors and codes to test AUCs, the choice of columns, their scaling and the folds' AUCs
 included. Of scikit-learn (lbfgs and newton-cholesky, default tolerance, float32) only the fits and the AUCs that are needed: of the held-out rows of each
 fold and C, and of the test rows for one C; columns are chosen and scaled for it. It is timed on SAMPLE of these very fits of each size and

@@ -135,6 +135,19 @@ def test_labels_that_are_rare_and_nearly_separable_converge_in_single_precision(
         assert np.abs(found.coef[0, :, m].numpy() - known.coef_[0]).max() < 3e-3 * size
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_problem_with_nothing_to_learn_waits_for_the_others_at_zero(dtype: torch.dtype) -> None:
+    """Its gradient is exactly 0 from the start, while too few columns are done for any to be set aside."""
+    x = torch.tensor(np.random.default_rng(0).normal(size=(8, 64, 6))).to(dtype)
+    x[0] = 0
+    y = (x[..., 0] > 0).to(dtype)
+    y[0, ::2] = 1
+    found = fit(x, y, torch.ones(8, 64, 1, dtype=dtype), torch.tensor([0.01, 1.0, 100.0], dtype=dtype), tol=1e-4)
+    assert bool(found.converged.all())
+    assert not found.coef[0].any() and not found.intercept[0].any()
+    assert bool((found.coef[1:, 0] > 0).all())
+
+
 @pytest.mark.parametrize("case", ["one class", "not finite", "strength", "rows"])
 def test_bad_input_is_one_sentence(case: str) -> None:
     x, y, w, c = torch.randn(1, 8, 2), torch.tensor([[0.0, 1] * 4]), torch.ones(1, 8, 1), torch.ones(1)

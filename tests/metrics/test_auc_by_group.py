@@ -22,6 +22,16 @@ def test_each_group_is_scikit_learns(steps: int | None) -> None:
         assert float(found[i, j, g]) == pytest.approx(roc_auc_score(y[group == g], scores[i, j, group == g]), abs=1e-12)
 
 
+def test_rows_without_equal_scores_beside_rows_with() -> None:
+    rng = np.random.default_rng(6)
+    scores = rng.normal(size=(5, 60)).astype(np.float32)
+    scores[[1, 4]] = np.round(scores[[1, 4]], 1)
+    y = rng.integers(0, 2, (5, 60))
+    found = auc(torch.tensor(scores), torch.tensor(y))
+    known = [roc_auc_score(labels, row) for labels, row in zip(y, scores, strict=True)]
+    assert np.abs(found.numpy() - known).max() < 1e-12
+
+
 def test_pairs_by_hand_and_groups_without_a_class() -> None:
     scores = torch.tensor([[-0.0, 0.0, -2.0, 5.0, 1.0, 7.0]])
     y, group = torch.tensor([0, 1, 1, 0, 1, 1]), torch.tensor([0, 0, 0, 3, 1, 3])

@@ -143,6 +143,19 @@ def test_rows_of_equal_columns_get_equal_scores() -> None:
     assert n_equal > 20
 
 
+def test_narrow_probes_on_fewer_rows_than_columns_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One solve at several k, whose width of 16 columns is above the number of rows, and one at k = 30."""
+    monkeypatch.setattr(sparse, "TOL", 1e-6)
+    material, jobs, _ = material_and_jobs(1)
+    few = [Job(job.seed, job.train[:14], job.test, job.y[:14], np.zeros(14, np.int64), 0) for job in jobs]
+    features = Dense(material.x)
+    for k, scored in probes(features, few, (2, 5, 16, 30)).items():
+        for job, one in zip(few, scored, strict=True):
+            _, test = by_hand(material.x.double().numpy(), job, list(select(features, job, k).columns.numpy()), 0.01)
+            assert np.abs(one.test.numpy() - test).max() < 1e-3
+            assert np.ptp(test) > 0.1
+
+
 def test_without_folds_the_middle_strength_is_used() -> None:
     material, jobs, _ = material_and_jobs()
     few = [Job(job.seed, job.train[:40], job.test, job.y[:40], np.zeros(40, np.int64), 0) for job in jobs]

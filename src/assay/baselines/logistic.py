@@ -119,7 +119,7 @@ def _spanned(xt: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b)[..., None]
+    return (a * b).sum(-1, keepdim=True)
 
 
 class _Descent:
@@ -140,86 +140,93 @@ class _Descent:
         self._refresh()
 
     def _room(self, shape: tuple[int, ...]) -> None:
-        self.p, self.left, self.curve, self.along, self.product = (self.z.new_empty(shape) for _ in range(5))
+        self.left, self.curve, self.along, self.scratch = (self.z.new_empty(shape) for _ in range(4))
 
     def _refresh(self) -> None:
         """At the margins: residuals share (p - y) in `left` and curvatures share p (1 - p) in `curve`."""
-        p = torch.sigmoid(self.margin, out=self.p)
-        seen = torch.mul(self.share, p, out=self.product)
+        p = torch.sigmoid(self.margin, out=self.scratch)
+        seen = torch.mul(self.share, p, out=self.left)
         torch.addcmul(seen, seen, p, value=-1, out=self.curve)
-        torch.sub(seen, self.target, out=self.left)
+        seen -= self.target
+
+    def _along(self, rows: Tensor) -> Tensor:
+        """Sums of a quantity of rows times `along` [P, M, 1]."""
+        return torch.mul(rows, self.along, out=self.scratch).sum(-1, keepdim=True)
 
     def solve(self, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
         """beta [P, M, D], which columns are done [P, M], and how many steps the slowest took."""
         rounding = ROUNDING * torch.finfo(self.z.dtype).eps
         wanted, floor = max(tol, rounding) ** 2, rounding**2
         whole, done_all = self.beta.clone(), torch.zeros(self.beta.shape[:2], dtype=torch.bool)
-        rows, cols = torch.arange(len(whole))[:, None], torch.arange(whole.shape[1])
-        last: tuple[Tensor, Tensor, Tensor] | None = None  # gradient, its size, direction
+        place = torch.arange(len(whole))[:, None], torch.arange(whole.shape[1])
+        last: tuple[Tensor, ...] = ()  # gradient and its size, direction and the slope that is left along it
         for step in range(max_iter + 1):
             gradient = torch.baddbmm(self.penalty * self.beta, self.left, self.z.transpose(1, 2))
             diagonal = torch.addcmul(self.penalty, self.variance, self.curve.sum(-1, keepdim=True))
             ready = gradient / diagonal
             size = _dot(gradient, ready)
-            reached = _dot(diagonal * self.beta, self.beta) - diagonal[..., -1:] * self.beta[..., -1:].square()
+            reached = _dot((diagonal * self.beta)[..., :-1], self.beta[..., :-1])
             done = (size <= (wanted * reached).clamp_min(floor))[..., 0]
             n_open = done.numel() - int(done.sum())
             if n_open < COMPACT * done.numel() or step == max_iter:
-                whole[rows, cols], done_all[rows, cols] = self.beta, done
+                whole[place], done_all[place] = self.beta, done
                 if not n_open or step == max_iter:
                     return whole, done_all, step
-                some, columns = ~done.all(1), ~done.all(0)
+                some, columns = (~done.all(dim) for dim in (1, 0))
                 if int(some.sum()) * int(columns.sum()) < COMPACT * done.numel():
-                    rows, cols = rows[some], cols[columns]
-                    gradient, ready, size, done = (t[some][:, columns] for t in (gradient, ready, size, done))
-                    last = None if last is None else tuple(t[some][:, columns] for t in last)  # type: ignore[assignment]
-                    self._keep(some, columns)
+                    kept = some.nonzero(), columns.nonzero()[:, 0]
+                    place = place[0][kept[0][:, 0]], place[1][kept[1]]
+                    gradient, ready, size, done, *last_kept = (t[kept] for t in (gradient, ready, size, done, *last))
+                    last = tuple(last_kept)
+                    self._keep(*kept)
             last = self._step(gradient, ready, size, done, last)
         raise AssertionError("the loop returns")
 
     def _keep(self, problems: Tensor, columns: Tensor) -> None:
+        n_problems, n_columns, _ = self.margin.shape
+        whole = len(problems) == n_problems, len(columns) == n_columns
+
         def kept(t: Tensor) -> Tensor:
-            t = t if bool(problems.all()) else t[problems]
-            return t[:, columns] if t.shape[1] == len(columns) else t
+            t = t if whole[0] else t.index_select(0, problems[:, 0])
+            return t if whole[1] or t.shape[1] == 1 else t.index_select(1, columns)
 
         self.share, self.target, self.penalty, self.beta, self.margin, curve = (
             kept(t) for t in (self.share, self.target, self.penalty, self.beta, self.margin, self.curve)
         )
-        if not bool(problems.all()):
-            self.z, self.variance = self.z[problems], self.variance[problems]
+        self.z, self.variance = (t if whole[0] else t.index_select(0, problems[:, 0]) for t in (self.z, self.variance))
         self._room(tuple(self.margin.shape))
         self.curve = curve
 
     def _step(
-        self, gradient: Tensor, ready: Tensor, size: Tensor, done: Tensor, last: tuple[Tensor, Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        direction = -ready
-        if last is not None:
-            before, size_before, came = last
-            turned = ((size - _dot(before, ready)) / size_before.clamp_min(1e-300)).clamp_min(0)
-            direction = torch.addcmul(direction, turned, came)
-        slope = _dot(gradient, direction)
-        uphill = slope >= 0
-        if bool(uphill.any()):
-            direction, slope = torch.where(uphill, -ready, direction), torch.where(uphill, -size, slope)
+        self, gradient: Tensor, ready: Tensor, size: Tensor, done: Tensor, last: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        direction, slope = -ready, -size
+        if last:
+            before, size_before, came, here = last
+            turned = ((size - _dot(before, ready)) / size_before.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0)
+            turned = turned.masked_fill(turned * here >= size, 0)  # it would lead uphill
+            direction, slope = torch.addcmul(direction, turned, came), torch.addcmul(slope, turned, here)
         torch.bmm(direction, self.z, out=self.along)
-        self._line(direction, slope, done[..., None])
-        return gradient, size, direction
+        return gradient, size, direction, self._line(direction, slope, done[..., None])
 
-    def _line(self, direction: Tensor, slope: Tensor, done: Tensor) -> None:
-        """Moves beta along its direction to where the slope is nearly flat: Newton's method in one variable, within brackets."""
+    def _line(self, direction: Tensor, slope: Tensor, done: Tensor) -> Tensor:
+        """Moves beta along its direction to where the slope is nearly flat: Newton's method in one variable, within brackets.
+
+        Gives the slope that is left.
+        """
         shrunk = self.penalty * direction
         bend_beta, slope_beta = _dot(shrunk, direction), _dot(shrunk, self.beta)
         length = (-slope / self._bend(bend_beta)).masked_fill(done, 0)
         self.margin.addcmul_(length, self.along)
         low = high = torch.zeros_like(slope)
-        for place in range(PROBES):
+        here, flat = slope, -GUARD * slope
+        for probe in range(PROBES):
             self._refresh()
-            here = _dot(self.left, self.along) + torch.addcmul(slope_beta, length, bend_beta)
-            done = done | (here.abs() <= -GUARD * slope)
+            here = self._along(self.left) + torch.addcmul(slope_beta, length, bend_beta)
+            done = done | (here.abs() <= flat)
             if bool(done.all()):
                 break
-            high = high if place else torch.full_like(slope, torch.inf)
+            high = high if probe else torch.full_like(slope, torch.inf)
             low, high = torch.where(here < 0, length, low), torch.where(here > 0, length, high)
             there = length - here / self._bend(bend_beta)
             middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
@@ -228,7 +235,9 @@ class _Descent:
             self.margin.addcmul_(there - length, self.along)
             length = there
         self.beta = torch.addcmul(self.beta, length, direction)
+        return here
 
     def _bend(self, bend_beta: Tensor) -> Tensor:
         """The second derivative along the direction [P, M, 1]."""
-        return (_dot(torch.mul(self.curve, self.along, out=self.product), self.along) + bend_beta).clamp_min(1e-30)
+        torch.mul(self.curve, self.along, out=self.scratch)
+        return (self._along(self.scratch) + bend_beta).clamp_min(1e-30)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 MAGNITUDE = 0x7FFFFFFF  # turns the bits of a negative float32 so that whole numbers have the order of the floats
@@ -41,29 +38,30 @@ def auc_by_group(scores: Tensor, y: Tensor, group: Tensor, n_groups: int) -> Ten
     Group, score and label are the high, middle and last bits of one whole number, so one sort of those does everything and needs
     no indices. NaN where a group lacks a class.
     """
-    flat = (scores.detach().cpu() + 0.0).reshape(-1, scores.shape[-1]).contiguous()  # + 0.0: -0 becomes 0
+    flat = (scores.detach().cpu() + 0.0).reshape(-1, scores.shape[-1])  # + 0.0: -0 becomes 0
     bits = flat.numpy().view(np.int32)
-    truth = np.broadcast_to(y.detach().cpu().numpy(), scores.shape).reshape(bits.shape).astype(np.int64)
+    truth = np.broadcast_to(y.detach().cpu().numpy().astype(np.int64), scores.shape).reshape(bits.shape)
     of = group.cpu().numpy().astype(np.int64)
     count = np.bincount(of, minlength=n_groups)
     held = np.flatnonzero(count)
     size = count[held]
     starts = np.cumsum(size) - size
-    key = (of << 33) + (bits ^ ((bits >> 31) & MAGNITUDE)).astype(np.int64) * 2
-    ordered = np.sort(key + truth, axis=1)
-    ones, won = _won(ordered, 1, starts)
-    if (np.bitwise_xor(ordered[:, 1:], ordered[:, :-1]) == 1).any():  # equal scores of both classes: count them half
-        won = (won + _won(np.sort(key + 1 - truth, axis=1), 0, starts)[1]) / 2
-    pairs = (ones * (size - ones)).astype(np.float64)
+    key = (bits ^ ((bits >> 31) & MAGNITUDE)).astype(np.int64)
+    key *= 2
+    key += of << 33
+    ordered = key + truth
+    ordered.sort(axis=1)
+    ones = ordered & 1
+    place = np.arange(ordered.shape[1]) - np.repeat(starts, size)  # within the group
+    n_ones = np.add.reduceat(ones, starts, axis=1)
+    won = np.add.reduceat(ones * place, starts, axis=1) - n_ones * (n_ones - 1) // 2  # pairs with the negative earlier
+    tied = ((ordered[:, 1:] ^ ordered[:, :-1]) == 1).any(1)
+    if tied.any():  # equal scores of both classes: a second order has the negatives later, and half of either counts
+        later = 1 - (np.sort(key[tied] + 1 - truth[tied], axis=1) & 1)
+        won = won.astype(np.float64)
+        won[tied] += np.add.reduceat(later * place, starts, axis=1) - n_ones[tied] * (n_ones[tied] - 1) // 2
+        won[tied] /= 2
+    pairs = (n_ones * (size - n_ones)).astype(np.float64)
     found = np.full((len(bits), n_groups), np.nan)
     found[:, held] = np.divide(won, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
     return torch.from_numpy(found.reshape(*scores.shape[:-1], n_groups)).to(scores.device)
-
-
-def _won(ordered: NDArray[np.int64], positive: int, starts: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Of each group [rows, groups]: how many positives, and how many pairs in which the negative comes earlier."""
-    ones = (ordered & 1) if positive else 1 - (ordered & 1)
-    zeros_before = np.cumsum(1 - ones, axis=1)
-    n_ones = np.add.reduceat(ones, starts, axis=1)
-    earlier = zeros_before[:, starts] - (1 - ones[:, starts])
-    return n_ones, np.add.reduceat(ones * zeros_before, starts, axis=1) - n_ones * earlier

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.metrics.auc import auc, auc_by_group
+from assay.metrics.auc import auc
 from assay.probing.harvest import Harvested
 
 Ints = NDArray[np.int64]
@@ -49,6 +49,10 @@ class Job:
         """The folds that each fit of a candidate does not see: none, each one, and from three folds on each two."""
         pairs = combinations(range(self.n_folds), 2) if self.n_folds > 2 else ()
         return [(), *((f,) for f in range(self.n_folds)), *pairs]
+
+    def without(self, fold: int) -> list[int]:
+        """The fits that do not see a fold, the one that holds out nothing else first: places in `held_out`."""
+        return [part for part, out in enumerate(self.held_out) if fold in out]
 
     @property
     def parts(self) -> int:
@@ -114,20 +118,27 @@ def choose(inside: Tensor | None, job: Job) -> Choice:
     """
     if inside is None or not job.n_folds:
         return Choice(0)
-    return choices(inside[None], job)[0]
+    by_part = inside[:, None]
+    rows = [torch.from_numpy(np.flatnonzero(job.fold == f)) for f in range(job.n_folds)]
+    held = [by_part[[part - 1 for part in job.without(f)]].index_select(3, some) for f, some in enumerate(rows)]
+    return choices(held, job)[0]
 
 
-def choices(inside: Tensor, job: Job) -> list[Choice]:
-    """`choose` for each of several sets of candidates [sets, parts - 1, candidates, n_train] of a job with folds."""
-    y, fold, n = torch.from_numpy(job.y), torch.from_numpy(job.fold), job.n_folds
-    found = auc_by_group(inside.float(), y, fold, n)  # [sets, parts - 1, candidates, folds]
-    by_fold = torch.stack([found[:, f, :, f] for f in range(n)], 2)  # [sets, candidates, folds]
+def choices(held: Sequence[Tensor], job: Job) -> list[Choice]:
+    """`choose` for each of several sets of candidates of a job with folds.
+
+    held: for each fold the scores of its rows by the fits that do not see it, in the order of `Job.without` [fits, sets, candidates, rows].
+    """
+    n = job.n_folds
+    by_fold = torch.zeros(*held[0].shape[1:3], n, dtype=torch.float64)  # [sets, candidates, folds]
     inner = torch.zeros_like(by_fold)
-    if n > 2:
-        for part, (f, g) in enumerate(job.held_out[1 + n :], n):
-            inner[..., f] += found[:, part, :, g] / (n - 1)
-            inner[..., g] += found[:, part, :, f] / (n - 1)
-    else:
+    for f, scores in enumerate(held):
+        alone, *pairs = auc(scores.float(), torch.from_numpy(job.y[job.fold == f])).unbind()
+        by_fold[..., f] = alone
+        for part, found in zip(job.without(f)[1:], pairs, strict=True):
+            (other,) = set(job.held_out[part]) - {f}
+            inner[..., other] += found / (n - 1)
+    if n == 2:
         inner = by_fold.flip(2)
     preferred = inner.argmax(1, keepdim=True)
     aucs, chosen_by = (t.gather(1, preferred)[:, 0].tolist() for t in (by_fold, inner))

@@ -7,22 +7,23 @@ and on no others. Columns are chosen anew for each fold. k columns are the first
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from assay.baselines.logistic import Fit, fit
+from assay.baselines.logistic import fit
 from assay.probing.features import Features
 from assay.probing.linear import C_GRID, TALLY, TOL
-from assay.probing.protocol import Choice, Job, Scored, choices, crossed, own_fold
+from assay.probing.protocol import Choice, Job, Scored, choices, crossed
 
 K_GRID = (1, 2, 5, 16, 128)
 QUIET = 1e-12  # columns of less variance than this share of the largest say nothing
 SHOWN = 16  # columns that are written down
-PROBLEMS_AT_ONCE = 2**22  # numbers of x held in one batch of problems
+TOGETHER = 16  # sizes up to this many columns are solved as one, the narrower ones with columns of zeros
+PROBLEMS_AT_ONCE = 2**23  # numbers of x held in one batch of problems
 
 
 @dataclass(frozen=True)
@@ -86,67 +87,63 @@ def _together(features: Features, jobs: Sequence[Job], ks: Sequence[int], widest
     needed, place = torch.unique(torch.stack([c.columns for c in chosen]), return_inverse=True)
     table = features.columns(needed).t()  # [columns that some fit chose, n]
     cut = [_Cut(table, place[i], c, job) for i, (c, job) in enumerate(zip(chosen, jobs, strict=True))]
-    single = jobs[0].n_folds  # how many fits hold out one fold; the rest hold out two
-    whole, folds, pairs = (
-        _matrices([one.all for one in cut]),
-        _matrices([part for one in cut for part in one.seen[:single]]),
-        _matrices([part for one in cut for part in one.seen[single:]]),
-    )
     strengths = torch.tensor(C_GRID)
-    solved = {k: [m.fit(k, strengths) if len(m.y) else None for m in (whole, folds, pairs)] for k in ks}
+    solved: list[_Lines] = []
+    for parts in _sizes(jobs[0]):
+        problems = _matrices([one.seen[part] for part in parts for one in cut])
+        solved.append(_solved(problems, ks, strengths, (len(parts), len(jobs))))
+    lines = _Lines(torch.cat([some.coef for some in solved]), torch.cat([some.intercept for some in solved]))
     found: dict[int, list[Scored]] = {k: [] for k in ks}
     for i, (job, one) in enumerate(zip(jobs, cut, strict=True)):
-        inside = _inside(solved, i, one, job) if single else None
-        made = [Choice(len(C_GRID) // 2)] * len(ks) if inside is None else choices(inside, job)
+        held = [
+            lines.scores(parts, i, one.held(parts, f)) for f, parts in enumerate(map(job.without, range(job.n_folds)))
+        ]
+        made = choices(held, one.job) if held else [Choice(len(C_GRID) // 2)] * len(ks)
+        (test,) = lines.scores([0], i, one.test[None])
         for j, (k, choice) in enumerate(zip(ks, made, strict=True)):
-            test = _scores(solved[k][0], i, one.test[:k], slice(choice.index, choice.index + 1))[0]
             columns = chosen[i].columns[0, : min(k, SHOWN)].tolist()
             options = {"k": k, "C": C_GRID[choice.index], "columns": columns}
-            held = None if inside is None else own_fold(inside[j], job)[choice.index]
-            found[k].append(Scored(choice, test, options, held))
+            own = torch.cat([scores[0, j, choice.index] for scores in held])[one.back] if held else None
+            found[k].append(Scored(choice, test[j, choice.index], options, own))
     return found
 
 
-def _inside(solved: dict[int, list[Fit | None]], i: int, cut: _Cut, job: Job) -> Tensor:
-    """Scores of job i's rows by the fits that did not see them [ks, parts - 1, C, n], 0 elsewhere."""
-    made = torch.zeros(len(solved), job.parts - 1, len(C_GRID), len(job.y))
-    for part, (where, x) in enumerate(cut.held):
-        kind, place, n = (
-            (1, part, job.n_folds) if part < job.n_folds else (2, part - job.n_folds, job.parts - 1 - job.n_folds)
-        )
-        for j, (k, fits) in enumerate(solved.items()):
-            made[j, part][:, where] = _scores(fits[kind], i * n + place, x[:k])
-    return made.index_select(3, cut.back)
+def _sizes(job: Job) -> list[range]:
+    """Parts of a job that see as many folds as each other: all, all but one, all but two."""
+    one, two = 1 + job.n_folds, job.parts
+    return [parts for parts in (range(1), range(1, one), range(one, two)) if parts]
 
 
 class _Cut:
-    """A job's chosen columns, scaled, by what a fit may see: training rows in the order of their folds.
+    """A job's chosen columns, scaled, by what a fit may see. `job` has the training rows in the order of their folds; `back` undoes it.
 
-    all [k, n] and test [k, n_test] for the fit on all rows; for each fit that holds out folds: seen, a piece [k, rows] of each fold
-    that it sees, with labels, and held, the places of the others and their [k, rows]. `back` puts rows into the job's order.
+    x, for each fit [k, n] and test [k, n_test] for the one on all rows; seen, for each fit the pieces [k, rows] of the folds that it
+    sees, with labels.
     """
 
     def __init__(self, table: Tensor, place: Tensor, chosen: Selected, job: Job) -> None:
-        order = np.argsort(job.fold, kind="stable") if job.n_folds else np.arange(len(job.y))
+        order = np.argsort(job.fold, kind="stable")
         self.back = torch.from_numpy(np.argsort(order))
-        y = torch.from_numpy(job.y[order]).float()
+        self.job = replace(job, train=job.train[order], y=job.y[order], fold=job.fold[order])
+        y = torch.from_numpy(self.job.y).float()
         own, inside = torch.unique(place, return_inverse=True)
-        mine = table.index_select(0, own).index_select(1, torch.from_numpy(job.train[order]))
+        mine = table.index_select(0, own).index_select(1, torch.from_numpy(self.job.train))
 
         def scaled(x: Tensor, part: int) -> Tensor:
             return x.sub_(chosen.mean[part, :, None]).div_(chosen.spread[part, :, None])
 
         self.test = scaled(table.index_select(0, place[0]).index_select(1, torch.from_numpy(job.test)), 0)
-        self.all = ((scaled(mine.index_select(0, inside[0]), 0), y),)
-        self.seen: list[list[tuple[Tensor, Tensor]]] = []
-        self.held: list[tuple[Tensor, Tensor]] = []
-        ends = np.searchsorted(job.fold[order], np.arange(job.n_folds + 1))
-        folds = [slice(int(start), int(end)) for start, end in pairwise(ends)] if job.n_folds else []
-        for part, out in enumerate(job.held_out[1:], 1):
-            x = scaled(mine.index_select(0, inside[part]), part)
-            self.seen.append([(x[:, rows], y[rows]) for f, rows in enumerate(folds) if f not in out])
-            where = torch.cat([torch.arange(folds[f].start, folds[f].stop) for f in out])
-            self.held.append((where, x[:, where]))
+        ends = np.searchsorted(self.job.fold, np.arange(max(job.n_folds, 1) + 1)).tolist()
+        self.folds = [slice(start, end) for start, end in pairwise(ends)]
+        self.x = [scaled(mine.index_select(0, inside[part]), part) for part in range(job.parts)]
+        self.seen = [
+            [(x[:, rows], y[rows]) for f, rows in enumerate(self.folds) if f not in out]
+            for x, out in zip(self.x, job.held_out, strict=True)
+        ]
+
+    def held(self, parts: Sequence[int], fold: int) -> Tensor:
+        """A fold's rows as some fits are to score them [parts, k, rows]."""
+        return torch.stack([self.x[part][:, self.folds[fold]] for part in parts])
 
 
 @dataclass(frozen=True)
@@ -157,17 +154,11 @@ class _Matrices:
     y: Tensor
     weight: Tensor
 
-    def fit(self, k: int, strengths: Tensor) -> Fit:
-        """On the first k columns."""
-        found = fit(self.x[:, :k].transpose(1, 2), self.y, self.weight, strengths, tol=TOL)
-        TALLY.add(found)
-        return found
-
 
 def _matrices(flat: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> _Matrices:
     """One problem a part: its pieces of rows beside each other."""
     sizes = [sum(len(y) for _, y in part) for part in flat]
-    x = flat[0][0][0].new_empty(len(flat), len(flat[0][0][0]), max(sizes)) if flat else torch.empty(0, 0, 0)
+    x = flat[0][0][0].new_empty(len(flat), len(flat[0][0][0]), max(sizes))
     y = x.new_zeros(len(flat), x.shape[2])
     weight = x.new_zeros(len(flat), x.shape[2], 1)
     for i, part in enumerate(flat):
@@ -179,15 +170,45 @@ def _matrices(flat: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> _Matrices:
     return _Matrices(x, y, weight)
 
 
-def _scores(solved: Fit | None, problem: int, x: Tensor, c: slice = slice(None)) -> Tensor:
-    """[C, rows] of x [k, rows] by a problem's fits at `c`, rounded from double precision.
+@dataclass(frozen=True)
+class _Lines:
+    """Fits at each k and C in double precision: coef [parts, jobs, ks, C, widest k], 0 beyond k, and intercept [parts, jobs, ks, C]."""
 
-    Rows of equal columns are common among sparse codes and have to get equal scores. A product in single precision rounds
-    differently in different places of a matrix and would order them by chance.
+    coef: Tensor
+    intercept: Tensor
+
+    def scores(self, parts: Sequence[int], job: int, x: Tensor) -> Tensor:
+        """[parts, ks, C, rows] of x [parts, k, rows], rounded from double precision.
+
+        Rows of equal columns are common among sparse codes and have to get equal scores. A product in single precision rounds
+        differently in different places of a matrix and would order them by chance.
+        """
+        coef, intercept = self.coef[parts, job], self.intercept[parts, job]
+        product = coef.flatten(1, 2) @ x[:, : coef.shape[-1]].double()
+        return (product.unflatten(1, coef.shape[1:3]) + intercept[..., None]).float()
+
+
+def _solved(m: _Matrices, ks: Sequence[int], strengths: Tensor, shape: tuple[int, int]) -> _Lines:
+    """For each k, ascending, a fit on the first k columns: the narrow ones as one solve, with columns of zeros beyond k.
+
+    shape: (parts, jobs) of the problems.
     """
-    assert solved is not None
-    coef, intercept = solved.coef[problem, :, c].double(), solved.intercept[problem, c].double()
-    return (coef.t() @ x.double() + intercept[:, None]).float()
+    coef = m.x.new_zeros(len(m.x), len(ks), len(strengths), ks[-1], dtype=torch.float64)
+    intercept = coef.new_zeros(coef.shape[:3])
+    n_narrow = sum(k <= TOGETHER for k in ks)
+    for some in (ks[:n_narrow], *([k] for k in ks[n_narrow:])):
+        if not some:
+            continue
+        x = m.x[:, : some[-1]]
+        if len(some) > 1:
+            x = torch.cat([torch.nn.functional.pad(x[:, :k], (0, 0, 0, some[-1] - k)) for k in some])
+        y, weight = m.y.repeat(len(some), 1), m.weight.repeat(len(some), 1, 1)
+        found = fit(x.transpose(1, 2), y, weight, strengths, tol=TOL)
+        TALLY.add(found)
+        for k, coef_k, b in zip(some, found.coef.chunk(len(some)), found.intercept.chunk(len(some)), strict=True):
+            j = ks.index(k)
+            coef[:, j, :, :k], intercept[:, j] = coef_k[:, :k].transpose(1, 2), b
+    return _Lines(coef.unflatten(0, shape), intercept.unflatten(0, shape))
 
 
 def best_k(by_k: dict[int, list[Scored]]) -> list[Scored]:
