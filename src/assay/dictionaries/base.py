@@ -264,11 +264,13 @@ class Dictionary(nn.Module):
         self.check_width(x, self.d_in)
         return normalised(x.reshape(-1, x.shape[-1]).to(self.b_dec.dtype), self.config.rows)
 
-    def support(self, rows: Tensor, *, training: bool, progress: float = 1.0, kernel: Any = None) -> Support:
-        """The pairs that `select` names among rows [n, d_in], with u at them."""
+    def support(
+        self, rows: Tensor, *, training: bool, progress: float = 1.0, kernel: Any = None, centred: Tensor | None = None
+    ) -> Support:
+        """The pairs that `select` names among rows [n, d_in], with u at them; centred: `self.centred(rows)` where it is known."""
         kernel = kernel or kernels.implementation(like=self.wired[0][1])
         selection = self.select(self.params_at(progress=progress), training)
-        centred, here = self.centred(rows), across(selection)
+        centred, here = self.centred(rows) if centred is None else centred, across(selection)
         parts = [kernel.encode_select(centred[:, b.reads], W_enc, part(here, b)) for b, W_enc, _ in self.wired]
         return Support(self.blocks, parts).joint(here).over_all(selection)
 

@@ -112,7 +112,7 @@ def sparse(
     n_rows, n_latents = x.shape[0], dictionary.d_sae
     centred = dictionary.centred(x)
     wired, names = dictionary.wired, dictionary.matrix_names
-    support = dictionary.support(x, training=True, progress=progress, kernel=kernel)
+    support = dictionary.support(x, training=True, progress=progress, kernel=kernel, centred=centred)
 
     latent = support.latent
     u = support.value.clone().requires_grad_()

@@ -14,23 +14,22 @@ struct Rescore {
     static constexpr int64_t MOST = 4;   // rows at a time against one row of W
     static constexpr int64_t AHEAD = 4;  // pairs before its own at which a row of W is asked for
     std::vector<Pair> asked, sorted;
-    size_t n_asked = 0;
+    int64_t n_asked = 0;
     std::vector<int32_t> next;
 
-    // If `wanted`; without a branch, since nobody can foresee it.
-    void ask(int64_t row, int32_t latent, float* u, bool wanted) {
-        if (n_asked == asked.size()) asked.resize(2 * n_asked + 1024);
-        asked[n_asked] = {static_cast<int32_t>(row), latent, u};
-        n_asked += wanted;
+    // Where the next `most` pairs may be written; `n_asked` then grows by those that were.
+    Pair* room(int64_t most) {
+        if (static_cast<int64_t>(asked.size()) < n_asked + most) asked.resize(2 * (n_asked + most));
+        return asked.data() + n_asked;
     }
 
     // x[r]: row r; W [F, n].
     void answer(const std::vector<const float*>& x, const float* W, int64_t F, int64_t n) {
-        const int64_t count = static_cast<int64_t>(n_asked);
+        const int64_t count = n_asked;
         next.assign(F + 1, 0);
         for (int64_t a = 0; a < count; ++a) ++next[asked[a].latent + 1];
         for (int64_t i = 0; i < F; ++i) next[i + 1] += next[i];
-        if (sorted.size() < n_asked) sorted.resize(asked.size());
+        if (sorted.size() < asked.size()) sorted.resize(asked.size());
         for (int64_t a = 0; a < count; ++a) sorted[next[asked[a].latent]++] = asked[a];
         n_asked = 0;
         for (int64_t at = 0; at < count;) {

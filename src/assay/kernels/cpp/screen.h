@@ -217,10 +217,11 @@ struct Screen {
         some.resize(s.n);
         for (int64_t c = 0; c < s.n; ++c) some[c] = s.found[c].middle;
         const float cut = first < s.n ? kth_largest(some.data(), s.n, first, ordered, LOOSE) : -INFINITY;
-        for (int64_t c = 0; c < s.n; ++c) {
-            rescore.ask(r, s.found[c].latent, &s.found[c].middle, some[c] >= cut);
-            s.found[c].middle = NAN;
-        }
+        ask(r, [&](Candidate& one) {
+            const bool wanted = one.middle >= cut;
+            one.middle = NAN;
+            return wanted;
+        });
     }
 
     // Those that may be as large as the k-th of the pairs that are known.
@@ -229,21 +230,34 @@ struct Screen {
         const int64_t n = known(s);
         if (n == s.n) return;
         const float reached = kth_largest(some.data(), n, p.rule.k, ordered, LOOSE);
-        for (int64_t c = 0; c < s.n; ++c) {
-            Candidate& one = s.found[c];
-            rescore.ask(r, one.latent, &one.middle, (one.upper >= reached) & std::isnan(one.middle));
+        ask(r, [&](const Candidate& one) { return (one.upper >= reached) & std::isnan(one.middle); });
+    }
+
+    // u of those candidates that are wanted. No branch: nobody can foresee it.
+    template <class Wanted>
+    void ask(int64_t r, Wanted wanted) {
+        const Search& s = searches[r];
+        Pair* to = rescore.room(s.n);
+        int64_t n = 0;
+        for (Candidate *one = s.found, *end = s.found + s.n; one != end; ++one) {
+            to[n] = {static_cast<int32_t>(r), one->latent, &one->middle};
+            n += wanted(*one);
         }
+        rescore.n_asked += n;
     }
 
     // How many candidates were computed: `places` holds them and `some` their keys.
     int64_t known(const Search& s) {
         places.resize(s.n);
         some.resize(s.n);
+        int32_t* place = places.data();
+        float* key = some.data();
         int64_t n = 0;
-        for (int64_t c = 0; c < s.n; ++c) {
-            places[n] = static_cast<int32_t>(c);
-            some[n] = p.rule.key(s.found[c].middle, s.found[c].latent);
-            n += !std::isnan(s.found[c].middle);
+        for (int32_t c = 0; c < s.n; ++c) {
+            const Candidate& one = s.found[c];
+            place[n] = c;
+            key[n] = p.rule.key(one.middle, one.latent);
+            n += !std::isnan(one.middle);
         }
         return n;
     }
@@ -266,18 +280,20 @@ struct Screen {
             ties = k;
             for (int64_t a = 0; a < n; ++a) ties -= some[a] > cut;
         }
-        out.latent.resize(n);
-        out.value.resize(n);
         int64_t chosen = 0;
+        int32_t* place = places.data();
         for (int64_t a = 0; a < n; ++a) {
             const bool tie = some[a] == cut && ties > 0;
-            out.latent[chosen] = s.found[places[a]].latent;
-            out.value[chosen] = s.found[places[a]].middle;
+            place[chosen] = place[a];
             chosen += (some[a] > cut) | tie;
             ties -= tie;
         }
         out.latent.resize(chosen);
         out.value.resize(chosen);
+        for (int64_t a = 0; a < chosen; ++a) {
+            out.latent[a] = s.found[place[a]].latent;
+            out.value[a] = s.found[place[a]].middle;
+        }
         return true;
     }
 };
