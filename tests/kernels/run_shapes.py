@@ -8,7 +8,7 @@ import os
 import torch
 from test_native import SHAPES, draw, selections, whole_numbers
 
-from assay.kernels import Codes, library, native, screening
+from assay.kernels import Codes, Sums, library, native, screening
 
 SANITIZED = ctypes.CDLL(os.environ["SANITIZED"])
 
@@ -40,18 +40,19 @@ def main() -> None:
                 native.cotangent(codes, g, W_dec)
                 grad = native.accumulate(codes, g)
                 moments = [{"W": torch.zeros_like(W_dec)} for _ in range(2)]
-                native.update(
-                    {"W": W_dec},
-                    {"W": grad},
-                    *moments,
-                    step=1,
-                    lr=0.1,
-                    beta1=0.9,
-                    beta2=0.9,
-                    eps=1e-8,
-                    clip=1.0,
-                    unit_rows=("W",),
-                )
+                for gradient in (grad, Sums(codes, g)):
+                    native.update(
+                        {"W": W_dec},
+                        {"W": gradient},
+                        *moments,
+                        step=1,
+                        lr=0.1,
+                        beta1=0.9,
+                        beta2=0.9,
+                        eps=1e-8,
+                        clip=1.0,
+                        unit_rows=("W",),
+                    )
     print("all shapes")
 
 

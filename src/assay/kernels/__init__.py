@@ -6,7 +6,8 @@
     accumulate(codes, g) -> [F, n]
     update(params, grads, first, second, ...)        projection, clipping, Adam, unit rows
 
-Each also states DENSE_ABOVE, the share of active pairs above which a step on all pairs by autograd is faster than these kernels.
+Each also states DENSE_ABOVE, the share of active pairs above which a step on all pairs by autograd is faster than these kernels, and
+SUMS_FROM, the elements of a matrix from which a step is faster if its gradient is left to `update` (`sums.py`).
 
 `implementation("reference")` defines the truth; `torch` runs everywhere; `native` is compiled where a compiler was found when assay was
 installed; `triton` is for CUDA GPUs, and `triton_bf16` is the same with an encoder that multiplies in bfloat16 first and then settles
@@ -25,6 +26,7 @@ from assay.core.errors import BadOption, nearest
 from assay.kernels import library, triton_found
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, BatchTop, Selection, Top
+from assay.kernels.sums import Sums
 
 KNOWN = ("reference", "torch", "native", "triton", "triton_bf16")
 TRITON = ("triton", "triton_bf16")
@@ -37,7 +39,7 @@ IMPLEMENTATIONS = (
 """Those that take tensors on the CPU here: the triton ones only under Triton's interpreter."""
 VARIABLE = "ASSAY_KERNELS"
 
-__all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Top", "describe", "implementation"]
+__all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Sums", "Top", "describe", "implementation"]
 
 
 def implementation(name: str = "auto", like: Tensor | None = None) -> ModuleType:

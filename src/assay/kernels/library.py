@@ -69,6 +69,7 @@ def declare(library: ctypes.CDLL) -> None:
     """Say what its functions return; all others return nothing."""
     for kind in ("f32", "f64"):
         getattr(library, f"assay_squared_length_{kind}").restype = ctypes.c_double
+        getattr(library, f"assay_squared_length_of_sums_{kind}").restype = ctypes.c_double
         getattr(library, f"assay_pairs_new_{kind}").restype = ctypes.c_void_p
         getattr(library, f"assay_pairs_count_{kind}").restype = ctypes.c_int64
     library.assay_first_outside.restype = library.assay_screen.restype = ctypes.c_int64

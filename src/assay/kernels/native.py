@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ctypes import CDLL, c_double, c_int, c_int64, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from assay.core.errors import BadInput, BadOption
 from assay.kernels import buffers, library
 from assay.kernels.codes import Codes
 from assay.kernels.selection import Selection
+from assay.kernels.sums import Sums
 
 DENSE_ABOVE = 0.12  # measured at d=512: both cost the same at 15, 14 and 12 per cent for F = 512, 4096 and 16384
+SUMS_FROM = 5 << 20  # measured at d=512, B=2048, k=32: 4 % slower at 2^21, as fast at 5 * 2^20, 6 % faster at 2^23
 NAMES = {torch.float32: "f32", torch.float64: "f64"}
 
 
@@ -131,7 +134,7 @@ def accumulate(codes: Codes, g: Tensor) -> Tensor:
 
 def update(
     params: Mapping[str, Tensor],
-    grads: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor | Sums],
     first: Mapping[str, Tensor],
     second: Mapping[str, Tensor],
     *,
@@ -143,49 +146,60 @@ def update(
     clip: float | None,
     unit_rows: tuple[str, ...] = (),
 ) -> float:
-    """As `reference.update`: one pass over the gradients for their norm, one over everything for Adam."""
-    rows: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
-    along: dict[str, Tensor] = {}
+    """As `reference.update`: one pass over the gradients for their norm, one over everything for Adam. Gradients that are not summed
+    yet (`Sums`) are summed in both, a row at a time: the same bits as of `accumulate`."""
+    ready = {name: _ready(name, param, grads[name], first[name], second[name]) for name, param in params.items()}
+    along = {name: ready[name].param.new_empty(len(ready[name].param)) for name in unit_rows}
     total = 0.0
-    for name, param in params.items():
-        p, g, m, v = rows[name] = _as_rows(name, param, grads[name], first[name], second[name])
-        if name in unit_rows:
-            along[name] = p.new_empty(len(p))
-        function_ = function("squared_length", p.dtype)
-        total += function_(
-            at(g),
-            at(p if name in along else None),
-            c_int64(len(p)),
-            c_int64(p.shape[1]),
-            at(along.get(name)),
-            threads(),
-        )
+    for name, one in ready.items():
+        n, width = one.param.shape
+        total += function(f"squared_length{one.suffix}", one.param.dtype)(
+            *one.gradient, at(one.param if name in along else None), c_int64(n), c_int64(width), at(along.get(name)), threads()
+        )  # fmt: skip
     norm = total**0.5
     shrink = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
-    corrections = (1 - beta1**step, 1 - beta2**step)
-    for name, (p, g, m, v) in rows.items():
-        numbers = [c_double(a) for a in (lr, beta1, beta2, eps, *corrections, shrink)]
-        function("adam", p.dtype)(
-            at(p), at(g), at(m), at(v), c_int64(len(p)), c_int64(p.shape[1]), at(along.get(name)), *numbers, threads()
-        )
+    numbers = [c_double(a) for a in (lr, beta1, beta2, eps, 1 - beta1**step, 1 - beta2**step, shrink)]
+    for name, one in ready.items():
+        n, width = one.param.shape
+        function(f"adam{one.suffix}", one.param.dtype)(
+            at(one.param), *one.gradient, at(one.first), at(one.second), c_int64(n), c_int64(width), at(along.get(name)), *numbers, threads()
+        )  # fmt: skip
     return norm
 
 
-def _as_rows(name: str, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """param, grad, first, second as contiguous matrices in the parameter's own storage order; vectors as one row."""
-    param, grad, *moments = (t.detach() for t in tensors)
-    if param.dim() == 2 and not param.is_contiguous():
-        param, grad, moments = param.t(), grad.t(), [m.t() for m in moments]
-    shape = tuple(param.shape)
-    whole(name, param, shape)
-    ready = [
-        param,
-        grad.to(param.dtype).contiguous(),
-        *(whole(f"moment of {name}", m, shape, param.dtype) for m in moments),
-    ]
-    checked(f"gradient of {name}", ready[1], shape, param.dtype)
-    p, g, m, v = (t if t.dim() == 2 else t.reshape(1, -1) for t in ready)
-    return p, g, m, v
+@dataclass(frozen=True)
+class _Ready:
+    """A parameter and its moments as contiguous matrices, vectors as one row, and its gradient as the library takes it; `kept` holds the
+    memory that `gradient` points to."""
+
+    param: Tensor
+    first: Tensor
+    second: Tensor
+    gradient: tuple[c_void_p | c_int64, ...]
+    suffix: str
+    kept: tuple[Tensor, ...]
+
+
+def _ready(name: str, param: Tensor, grad: Tensor | Sums, first: Tensor, second: Tensor) -> _Ready:
+    """Everything in the parameter's own storage order. Raises BadInput where shapes, dtypes or strides do not fit."""
+    turned = grad.transposed if isinstance(grad, Sums) else param.dim() == 2 and not param.is_contiguous()
+    p, m, v = ((t.detach().t() if turned else t.detach()) for t in (param, first, second))
+    shape = tuple(p.shape)
+    whole(name, p, shape)
+    for moment in (m, v):
+        whole(f"moment of {name}", moment, shape, p.dtype)
+    p, m, v = (t if t.dim() == 2 else t.reshape(1, -1) for t in (p, m, v))
+    if isinstance(grad, Sums):
+        rows = (grad.codes.shape[1], grad.g.shape[1])
+        if rows != shape:
+            raise BadInput(f"The gradient of {name} sums to {rows}; expected {shape}.")
+        g = checked(f"gradient of {name}", grad.g, (grad.codes.shape[0], -1), p.dtype)
+        order, ends, row, value = kept = _columns(grad.codes, p.dtype)
+        gradient = (at(order), at(ends), at(row), at(value), at(g), c_int64(row_stride(g)))
+        return _Ready(p, m, v, gradient, "_of_sums", (*kept, g))
+    plain = (grad.detach().t() if turned else grad.detach()).to(p.dtype).contiguous()
+    checked(f"gradient of {name}", plain, shape, p.dtype)
+    return _Ready(p, m, v, (at(plain),), "", (plain,))
 
 
 def _rows(codes: Codes, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ Shapes: x [B, d_in], W_enc [d_in, F], W_dec [F, d_out], g [B, n]; pairs are `Cod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,6 +15,7 @@ from assay.kernels.codes import Codes
 from assay.kernels.selection import Above, Selection, Top, keys
 
 DENSE_ABOVE = 0.06  # as in `torch`: which path is taken changes nothing but time
+SUMS_FROM = math.inf  # `update` takes whole gradients
 
 
 def chosen(u: Tensor, selection: Selection) -> Tensor:

@@ -5,6 +5,7 @@ The weight gradients are an embedding bag over the transposed pairs: sorted by l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -17,6 +18,7 @@ from assay.kernels.selection import Above, BatchTop, Selection, Top, keys, uncut
 
 BLOCK = 1 << 21  # elements of u in memory at once: 8 MiB of float32
 DENSE_ABOVE = 0.06  # measured at d=512: both cost the same at 13, 10 and 6 per cent for F = 512, 4096 and 16384
+SUMS_FROM = math.inf  # `update` takes whole gradients
 BLOCK_ON_GPU = 1 << 26  # a product of few rows would read all of W_enc for little work
 ROWS_BYTES = 1 << 19  # of a matrix that are worked on together
 GROUP = 32  # neighbouring latents of which only the largest key is looked at first

@@ -10,6 +10,7 @@ Sums are in float64 for float64 tensors, else in float32. Everything is checked 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from assay.kernels.codes import Codes
 from assay.kernels.selection import Selection
 
 BLOCK, DENSE_ABOVE = plain.BLOCK_ON_GPU, plain.DENSE_ABOVE
+SUMS_FROM = math.inf  # `update` takes whole gradients
 """Elements of u in memory at once."""
 PAIRS = 8  # pairs that a program sums at once
 MOST_COLUMNS = 256

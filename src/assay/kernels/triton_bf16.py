@@ -15,6 +15,7 @@ A batch is screened if it is float32 and W_enc is stored latent-major; else the 
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["accumulate", "cotangent", "decode", "encode_select", "update"]
 
 BLOCK, DENSE_ABOVE = plain.BLOCK_ON_GPU, plain.DENSE_ABOVE
+SUMS_FROM = math.inf  # `update` takes whole gradients
 """Elements of u in memory at once."""
 ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
 SUM = (

@@ -76,10 +76,16 @@ class Member:
         with distribution.split_rows(), distribution.split_latents():
             if self.n_support is None:
                 self.n_support = first_support(dictionary, x, progress, self.kernel)
-            done = gradients(dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion)
-            if dictionary.dead_latents == "auxk":
-                dead, term = self.dead(), 0.0
-                if self.in_all(dead.numel()):
+            dead = self.dead() if dictionary.dead_latents == "auxk" else None
+            n_dead = 0 if dead is None else self.in_all(dead.numel())
+            alone = n_dead == 0 and distribution.n_processes() == 1  # nobody but the update needs the gradients
+            sums_from = self.kernel.SUMS_FROM if alone else math.inf
+            done = gradients(
+                dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion, sums_from=sums_from
+            )
+            if dead is not None:
+                term = 0.0
+                if n_dead:
                     term = add_auxk(dictionary, done.grads, x, y - done.x_hat, dead, self.variance)
                 done.terms["auxk"] = term
                 done.loss += dictionary.config.auxk_coef * term
@@ -99,7 +105,7 @@ class Member:
             clip, of_all = None, settle(dictionary, done.grads, self.replicated, unit_rows, clip)
         of_own = self.kernel.update(
             self.params,
-            done.grads,
+            done.grads | done.sums,
             self.first,
             self.second,
             step=t + 1,

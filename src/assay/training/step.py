@@ -10,8 +10,9 @@ than a few per cent of the pairs are active.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from assay.core import distribution, latent_shards
 from assay.dictionaries import DENSE, FROZEN, LIVE, Dictionary
-from assay.kernels import Codes
+from assay.kernels import Codes, Sums
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ NOTHING = External(0.0, torch.zeros(()), {})
 
 @dataclass
 class Step:
-    """terms: unweighted losses; grads: one per trainable parameter; f: the main code; x_hat [batch, d_out]."""
+    """terms: unweighted losses; grads and sums: one per trainable parameter, in the one or the other; f: the main code; x_hat [batch, d_out].
+
+    sums: gradients of matrices that the update is to sum, where that was asked for.
+    """
 
     terms: dict[str, float]
     loss: float
@@ -45,6 +49,7 @@ class Step:
     f: Codes
     x_hat: Tensor
     n_support: int
+    sums: dict[str, Sums] = field(default_factory=dict[str, Sums])
 
     def shared(self) -> Step:
         """The same of the whole batch where its rows are split between processes: terms, loss and gradients are means over them
@@ -107,8 +112,13 @@ def sparse(
     progress: float,
     kernel: ModuleType,
     criterion: Criterion | None = None,
+    *,
+    sums_from: float = math.inf,
 ) -> Step:
-    """Loss and gradients on the active support, with the five kernels of `kernel`; criterion as in `dense`."""
+    """Loss and gradients on the active support, with the five kernels of `kernel`; criterion as in `dense`.
+
+    sums_from: gradients of matrices of so many elements or more may be left to the update, as `sums`.
+    """
     n_rows, n_latents = x.shape[0], dictionary.d_sae
     centred = dictionary.centred(x)
     wired, names = dictionary.wired, dictionary.matrix_names
@@ -125,6 +135,7 @@ def sparse(
     matrices = {name for pair in names for name in pair}
     grads = {name: torch.zeros_like(p) for name, p in params.items() if name not in matrices}
     directions = {name: W_dec for (_, name), (_, _, W_dec) in zip(names, wired, strict=True)}
+    parts: dict[str, list[Tensor | Sums]] = {}  # of the matrices' gradients
     terms: dict[str, float] = {}
     outputs: list[Tensor] = []
     cotangents: list[Tensor] = []
@@ -156,7 +167,7 @@ def sparse(
         if decoder != FROZEN:
             for name, p, block in zip(rows, f, dictionary.blocks, strict=True):
                 if name in params:
-                    _add(grads, name, kernel.accumulate(p, g[:, block.writes]))
+                    parts.setdefault(name, []).append(Sums(p, g[:, block.writes]))
         if decoder == LIVE:
             if "b_dec" in grads:
                 grads["b_dec"] += g.sum(0)
@@ -188,21 +199,26 @@ def sparse(
     for (enc, dec), p, (block, W_enc, W_dec) in zip(names, support.split(c), wired, strict=True):
         if dec in params:
             if "dec_norm" in by_latent:
-                _add(grads, dec, _through_norms(dictionary, W_dec, by_latent["dec_norm"][block.latents]))
-            elif dec not in grads:
+                more = _through_norms(dictionary, W_dec, by_latent["dec_norm"][block.latents])
+                parts.setdefault(dec, []).append(more)
+            elif dec not in parts:
                 grads[dec] = torch.zeros_like(W_dec)
         if enc in params:
-            grads[enc] = kernel.accumulate(p, centred[:, block.reads]).t()
+            parts[enc] = [Sums(p, centred[:, block.reads], transposed=True)]
         if dictionary.pre_bias in grads:
             grads[dictionary.pre_bias][block.reads] -= latent_shards.summed(W_enc @ summed[block.latents])
+    late: dict[str, Sums] = {}
+    for name, some in parts.items():
+        if params[name].numel() >= sums_from and len(some) == 1 and isinstance(some[0], Sums):
+            late[name] = some[0]
+        else:
+            first, *others = (part.whole(kernel.accumulate) if isinstance(part, Sums) else part for part in some)
+            grads[name] = sum(others, first)
     loss = sum(weights[term] * value for term, value in terms.items()) + external.loss
     terms |= external.terms
     main = support.joined(codes[dictionary.main_code].detach()).nonzero()
-    return Step(terms, loss, {name: grads[name] for name in params}, main, x_hat, len(support))
-
-
-def _add(grads: dict[str, Tensor], name: str, more: Tensor) -> None:
-    grads[name] = grads[name] + more if name in grads else more
+    ready = {name: grads[name] for name in params if name not in late}
+    return Step(terms, loss, ready, main, x_hat, len(support), late)
 
 
 def _through_norms(dictionary: Dictionary, W_dec: Tensor, cotangent: Tensor) -> Tensor:
@@ -221,9 +237,14 @@ def step(
     kernel: ModuleType,
     last_support: int,
     criterion: Criterion | None = None,
+    *,
+    sums_from: float = math.inf,
 ) -> Step:
-    """The dense path when the last step's support was large for these kernels, else the sparse one; time plays no part."""
+    """The dense path when the last step's support was large for these kernels, else the sparse one; time plays no part.
+
+    sums_from: as in `sparse`.
+    """
     n_pairs = x.shape[0] * distribution.parts() * dictionary.config.d_sae
     if dictionary.step == DENSE or last_support > kernel.DENSE_ABOVE * n_pairs:
         return dense(dictionary, x, y, weights, progress, criterion)
-    return sparse(dictionary, x, y, weights, progress, kernel, criterion)
+    return sparse(dictionary, x, y, weights, progress, kernel, criterion, sums_from=sums_from)

@@ -43,12 +43,25 @@ API void assay_by_latent(const int64_t* latent, int64_t nnz, int64_t F, int64_t*
         accumulate(order, start, row, value, F, g, stride, width, out, threads);                                               \
     }                                                                                                                          \
     API double assay_squared_length_##NAME(const T* grad, const T* rows, int64_t n, int64_t width, T* along, int threads) {    \
-        return squared_length(grad, rows, n, width, along, threads);                                                           \
+        return squared_length(Written<T>{grad, width}, rows, n, along, threads);                                               \
+    }                                                                                                                          \
+    API double assay_squared_length_of_sums_##NAME(const int64_t* order, const int64_t* start, const int64_t* row,             \
+                                                   const T* value, const T* g, int64_t stride, const T* rows, int64_t n,       \
+                                                   int64_t width, T* along, int threads) {                                     \
+        return squared_length(Summed<T>{order, start, row, value, g, stride, width}, rows, n, along, threads);                 \
     }                                                                                                                          \
     API void assay_adam_##NAME(T* param, const T* grad, T* first, T* second, int64_t n, int64_t width, const T* along,         \
                                double lr, double beta1, double beta2, double eps, double correction1, double correction2,      \
                                double shrink, int threads) {                                                                   \
-        adam(param, grad, first, second, n, width, along, {lr, beta1, beta2, eps, correction1, correction2, shrink}, threads); \
+        const Adam a{lr, beta1, beta2, eps, correction1, correction2, shrink};                                                 \
+        adam(param, Written<T>{grad, width}, first, second, n, along, a, threads);                                             \
+    }                                                                                                                          \
+    API void assay_adam_of_sums_##NAME(T* param, const int64_t* order, const int64_t* start, const int64_t* row,               \
+                                       const T* value, const T* g, int64_t stride, T* first, T* second, int64_t n,             \
+                                       int64_t width, const T* along, double lr, double beta1, double beta2, double eps,       \
+                                       double correction1, double correction2, double shrink, int threads) {                   \
+        const Adam a{lr, beta1, beta2, eps, correction1, correction2, shrink};                                                 \
+        adam(param, Summed<T>{order, start, row, value, g, stride, width}, first, second, n, along, a, threads);               \
     }                                                                                                                          \
     API void* assay_pairs_new_##NAME(int64_t B) {                                                                              \
         auto* pairs = new Pairs<T>;                                                                                            \

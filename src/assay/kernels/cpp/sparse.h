@@ -71,13 +71,19 @@ inline void by_latent(const int64_t* latent, int64_t nnz, int64_t F, int64_t* or
     for (int64_t p = 0; p < nnz; ++p) order[next[latent[p]]++] = p;
 }
 
-// out[i] = sum over the pairs p of latent i of value[p] * g[row[p]]; out [F, width], rows of g are `stride` apart.
+// to = sum over the pairs p of latent i of value[p] * g[row[p]]; rows of g are `stride` apart.
+template <class T>
+inline void sum_of_latent(const int64_t* order, const int64_t* start, const int64_t* row, const T* value, int64_t i, const T* g,
+                          int64_t stride, int64_t width, T* to) {
+    weighted_sum(
+        start[i], start[i + 1], width, to, [&](int64_t q) { return value[order[q]]; },
+        [&](int64_t q) { return g + row[order[q]] * stride; });
+}
+
+// out[i]: the sum of latent i; out [F, width].
 template <class T>
 void accumulate(const int64_t* order, const int64_t* start, const int64_t* row, const T* value, int64_t F, const T* g,
                 int64_t stride, int64_t width, T* out, int threads) {
 #pragma omp parallel for schedule(dynamic, 64) num_threads(threads)
-    for (int64_t i = 0; i < F; ++i)
-        weighted_sum(
-            start[i], start[i + 1], width, out + i * width, [&](int64_t q) { return value[order[q]]; },
-            [&](int64_t q) { return g + row[order[q]] * stride; });
+    for (int64_t i = 0; i < F; ++i) sum_of_latent(order, start, row, value, i, g, stride, width, out + i * width);
 }
