@@ -177,8 +177,8 @@ def test_pairs_do_not_depend_on_shape(learned) -> None:
 def test_the_switch_between_paths_depends_on_the_last_support_alone(learned, monkeypatch) -> None:
     made, x, y, weights = problem(learned)
     taken: list[str] = []
-    monkeypatch.setattr(step, "dense", lambda *a: taken.append("dense"))
-    monkeypatch.setattr(step, "sparse", lambda *a: taken.append("sparse"))
+    monkeypatch.setattr(step, "dense", lambda *a, **_: taken.append("dense"))
+    monkeypatch.setattr(step, "sparse", lambda *a, **_: taken.append("sparse"))
     for kernel in map(implementation, IMPLEMENTATIONS):
         taken.clear()
         border = int(kernel.DENSE_ABOVE * len(x) * made.d_sae)

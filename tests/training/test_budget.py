@@ -83,6 +83,21 @@ def test_by_hand() -> None:
     assert bytes_by_name(budget.disk(job()))["result"] == 4 * P
 
 
+def test_gradients_that_the_update_sums_take_no_memory() -> None:
+    def of(arch: str, d_sae: int = 60_000, **changed: Any) -> float:
+        options = {"init_l0": 8.0} if arch == "relu" else {}
+        config = replace(made(arch, 100, d_sae), **options)
+        planned = job(sizes=budget.sizes_of(config, 8), **changed)
+        return bytes_by_name(budget.held(planned))["gradients"]
+
+    assert of("relu") == 0 == of("topk", dead_frac=0)
+    whole = 4 * (2 * 100 * 60_000 + 60_000 + 100)
+    assert of("topk") == whole, "AuxK needs them while latents are dead"
+    assert of("relu", kernels="torch") == of("relu", rows=2) == whole
+    assert of("relu", latents=2) == whole / 2
+    assert of("relu", d_sae=10_000) > 0
+
+
 def test_shards_divide_the_dictionary_and_rows_the_batch() -> None:
     whole, parts = budget.passing(job()), budget.passing(job(latents=4, rows=2))
     ours, theirs = budget.held(job(latents=4)), budget.held(job())

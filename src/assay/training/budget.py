@@ -2,7 +2,7 @@
 
 P parameters, B rows a step, F latents, d width; r row parts x s latent shards = processes. Bytes of one process, in fp32:
 
-    dictionary 4 P/s    moments 8 P/s    gradients 4 P/s    exchange of gradients 8 P/s, where r > 1
+    dictionary 4 P/s    moments 8 P/s    gradients 4 P/s (native: none where the update sums them)    exchange of gradients 8 P/s, where r > 1
     window     shuffle_rows x width x bytes of a kept number          sample   16,384 rows, read and predicted
     columns    22 a token: ids, document, position, role, mask, order
     a step     12 copies of its rows + 150 an active pair + the encoder's block (native: 8 MiB and F d in 8 bits; others: 4 x 16 MiB,
@@ -122,15 +122,19 @@ def held(job: Job) -> list[Figure]:
     found = [
         Figure("dictionary", 4 * n * z.n_state / job.latents, "bytes", COUNTED, of + ", fp32"),
         Figure("Adam's moments", 2 * P, "bytes", COUNTED, "two numbers a weight, fp32"),
-        Figure(
-            "gradients",
-            P / n * job.at_once,
-            "bytes",
-            COUNTED,
-            "one number a weight, fp32; the allocator keeps their place",
-        ),
+        gradients(job, P / n * job.at_once),
     ]
     return found if job.on_device else found + in_host(job)
+
+
+def gradients(job: Job, whole: float) -> Figure:
+    """Those of large matrices are summed by the native update, a row at a time, if nobody else has to see them."""
+    z = job.sizes
+    seen = z.dense or z.starts_dense or (z.auxk and job.dead_frac > 0) or job.rows * job.latents > 1
+    if job.kernels != "native" or seen or z.d_sae * min(z.d_in, z.d_out) < native.SUMS_FROM:
+        why = "one number a weight, fp32; the allocator keeps their place"
+        return Figure("gradients", whole, "bytes", COUNTED, why)
+    return Figure("gradients", 0, "bytes", COUNTED, "the update sums them, a row at a time")
 
 
 def in_host(job: Job) -> list[Figure]:
