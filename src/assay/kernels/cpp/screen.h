@@ -10,8 +10,8 @@
 #include "rank.h"
 #include "rescore.h"
 
-constexpr int64_t MOST_ROWS = 85 * GROUP;   // that pass over the latents together: what is known of them should stay in cache
-constexpr int64_t TRIAL_ROWS = 4 * GROUP;   // the same among the first ones
+constexpr int64_t MOST_ROWS = 85 * GROUP;  // that pass over the latents together: what is known of them should stay in cache
+constexpr int64_t TRIAL_ROWS = 4 * GROUP;  // the same among the first ones
 constexpr int64_t N_TRIALS = 2;
 constexpr float SHORT_OF = 0.95f;   // of the level that nearly all first rows reach, so that few rows are searched twice
 constexpr int64_t MORE_THAN_K = 8;  // pairs that are computed first, to know what k pairs reach
@@ -90,7 +90,7 @@ struct Screen {
             handed_back[ids[r]] = back;
             n_back += back;
             if (!back && !decide(r, out.rows[ids[r]], kth)) again.push_back(ids[r]);
-            if (per_length) per_length[r] = kth / queries[r].whole;
+            if (per_length) per_length[r] = kth > 0 ? kth / queries[r].whole : 0;
         }
         if (!again.empty()) n_back += rows(again.data(), static_cast<int64_t>(again.size()), 0, out, handed_back, nullptr);
         return n_back;
@@ -100,7 +100,7 @@ struct Screen {
     void begin(int64_t r, const float* from, float guess) {
         Search& s = searches[r];
         Array<Candidate>& found = candidates[r];
-        if (found.empty()) found.resize(4 * p.rule.k + 4 * PANEL);
+        if (found.empty()) found.resize(8 * PANEL);  // grows where it has to
         s = {INFINITY, 0, 0, 0, 0, INT32_MAX, static_cast<int32_t>(found.size()), guess > 0, true, found.data()};
         if (!from) return;
         x[r] = from;
@@ -132,8 +132,7 @@ struct Screen {
         }
     }
 
-    // What all latents of a panel add to the bound at most tells for nearly all panels that none of their keys exceeds the bar: a middle has
-    // to exceed this.
+    // What a middle has to exceed, with the widest bound of the panel's latents. Nearly no panel holds one that does.
     static float near(const Panel& panel, const Search& s) {
         return s.bar - (s.rest * panel.most.length + s.length * panel.most.rest + panel.most.slack);
     }
