@@ -3,7 +3,7 @@
     python bench/memory.py                            or with --arch topk --d-sae 4096 16384 --kernels native torch --record
 
 peak      what the process grew by, at the most (VmHWM less what was resident before the dictionary was made)
-counted   parameters, gradients and Adam's two moments: 16 bytes a weight
+counted   parameters, Adam's two moments, and gradients where they are made: 16 or 12 bytes a weight
 rest      peak less counted: the batch, active pairs, the encoder's block, what the allocator keeps
 B x F     one tensor of batch x d_sae floats; a step on the active pairs makes none
 planned   what `assay plan` says of the peak
@@ -62,9 +62,9 @@ def main() -> None:
 
 
 EXPLAINED = (
-    "Each line is a process of its own. *peak*: what it grew by at the most (VmHWM); *counted*: parameters, gradients and moments, 16 bytes a\n"
-    "weight; *rest*: the difference; *B x F*: one tensor of batch x d_sae floats, of which the sparse step makes none; *planned*: the peak that\n"
-    "`assay plan` says. MiB."
+    "Each line is a process of its own. *peak*: what it grew by at the most (VmHWM); *counted*: parameters, moments, and gradients where they\n"
+    "are made, 16 or 12 bytes a weight; *rest*: the difference; *B x F*: one tensor of batch x d_sae floats, of which the sparse step makes\n"
+    "none; *planned*: the peak that `assay plan` says. MiB."
 )
 
 
@@ -111,14 +111,14 @@ def measured(
     made = member(d_sae, x)
     for t in range(steps):
         made.step(t, x, x)
-    weights = sum(p.numel() for p in made.params.values())
     planned = budget.Job(
         budget.sizes_of(made.dictionary.config, k), 0, 0, batch, kernels=kernels, shuffle_rows=1, dead_frac=0.0
     )
+    counted = sum(f.value for f in budget.held(planned) if f.name in ("dictionary", "Adam's moments", "gradients"))
     planned_bytes = sum(f.value for f in [*budget.held(planned), *budget.passing(planned)])
     assert made.n_support is not None
     return {
-        "l0": round(made.n_support / batch, 1), "peak": resident("VmHWM") - before, "counted": 16 * weights,
+        "l0": round(made.n_support / batch, 1), "peak": resident("VmHWM") - before, "counted": counted,
         "b_x_f": 4 * batch * d_sae, "planned": round(planned_bytes), "resident": resident("VmHWM"),
     }  # fmt: skip
 
