@@ -60,7 +60,7 @@ def folds(y: Ints, n_folds: int) -> Ints:
     fewest = int(np.bincount(y, minlength=2).min())
     if fewest < n_folds:
         raise BadInput(
-            f"The rarer class has {fewest} training rows, fewer than the {n_folds} folds; give more rows or fewer --folds."
+            f"The rarer class has {fewest} training row{'s' * (fewest != 1)}, fewer than the {n_folds} folds; give more rows or fewer --folds."
         )
     fold = np.zeros(len(y), dtype=np.int64)
     for label in (0, 1):
