@@ -101,6 +101,16 @@ def test_training_is_the_same_bit_for_bit(case, monkeypatch) -> None:
         assert torch.equal(p, runs[1].params[name]), name
 
 
+def test_an_encoder_that_is_not_stored_by_latent_gets_a_whole_gradient() -> None:
+    run = member("topk", "native", torch.float64)
+    run.dictionary.W_enc.data = run.dictionary.W_enc.data.contiguous()
+    x = batch(0, D, torch.float64)
+    with torch.no_grad():
+        found = step.sparse(run.dictionary, x, x, run.dictionary.weights(0.8), 0.5, native, sums_from=0)
+    assert "W_enc" in found.grads
+    assert "W_dec" in found.sums
+
+
 def test_sums_of_another_shape_are_refused() -> None:
     params, sums = problem((21, 17, 65, 63), torch.float32)
     moments = [{n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2)]

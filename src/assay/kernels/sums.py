@@ -22,6 +22,10 @@ class Sums:
     g: Tensor
     transposed: bool = False
 
+    def fits(self, parameter: Tensor) -> bool:
+        """Whether the parameter's rows lie in memory latent by latent, as the update needs them."""
+        return (parameter.t() if self.transposed else parameter).is_contiguous()
+
     def whole(self, accumulate: Callable[[Codes, Tensor], Tensor]) -> Tensor:
         """It as a tensor of the parameter's shape."""
         summed = accumulate(self.codes, self.g)

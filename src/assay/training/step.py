@@ -209,8 +209,9 @@ def sparse(
             grads[dictionary.pre_bias][block.reads] -= latent_shards.summed(W_enc @ summed[block.latents])
     late: dict[str, Sums] = {}
     for name, some in parts.items():
-        if params[name].numel() >= sums_from and len(some) == 1 and isinstance(some[0], Sums):
-            late[name] = some[0]
+        one = some[0]
+        if len(some) == 1 and isinstance(one, Sums) and params[name].numel() >= sums_from and one.fits(params[name]):
+            late[name] = one
         else:
             first, *others = (part.whole(kernel.accumulate) if isinstance(part, Sums) else part for part in some)
             grads[name] = sum(others, first)

@@ -130,26 +130,10 @@ inline uint32_t greater16(const T* a, const T* b) {
     return bits;
 }
 
-// Those of 16 whose bit is set, side by side from `to`, of which 16 may be written over.
-template <class T>
-inline void pack16(typename Lanes<T>::vector from, uint32_t bits, T* to) {
-    T all[16];
-    store(all, from);
-    for (; bits; bits &= bits - 1) *to++ = all[__builtin_ctz(bits)];
-}
-
 #if defined(__AVX512F__)
 template <>
 inline uint32_t greater16<float>(const float* a, const float* b) {
     return _mm512_cmp_ps_mask(_mm512_loadu_ps(a), _mm512_loadu_ps(b), _CMP_GT_OQ);
-}
-template <>
-inline void pack16<float>(Lanes<float>::vector from, uint32_t bits, float* to) {
-    _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), reinterpret_cast<__m512>(from)));
-}
-template <>
-inline void pack16<int32_t>(Lanes<int32_t>::vector from, uint32_t bits, int32_t* to) {
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(from)));
 }
 #elif defined(__AVX2__)
 template <>
