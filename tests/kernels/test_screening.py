@@ -8,7 +8,8 @@ import pytest
 import torch
 from builds import every_build, needs_native, use
 
-from assay.kernels import Above, BatchTop, Codes, Top, implementation, native, screening
+from assay.core.errors import BadInput
+from assay.kernels import Above, BatchTop, Codes, Origin, Shared, Top, implementation, native, screening
 
 pytestmark = needs_native
 reference = implementation("reference")
@@ -174,6 +175,42 @@ def test_numbers_that_are_not_finite(build, value, monkeypatch) -> None:
     assert torch.equal(found.latent, expected.latent)
     native.encode_select(data("plain")[0], torch.cat([W[:-1], W[-1:] * value]).t(), Top(K))
     assert full[1:] == list(range(B))
+
+
+@every_build
+@pytest.mark.parametrize("name", ["plain", "outliers", "shifted", "rows", "aligned W", "rest decides"])
+def test_encoders_that_take_different_biases_off_one_batch_share_its_integers(build, name, monkeypatch) -> None:
+    """Rounded once, whatever the bias, and every choice is exact all the same; also of some columns of the batch."""
+    use(build, monkeypatch)
+    monkeypatch.setattr(screening, "MOST", 10**6)
+    monkeypatch.setattr(screening, "SCREEN_FROM", {build: 1})
+    times: list[int] = []
+    made = screening.Rounded.of
+    monkeypatch.setattr(screening.Rounded, "of", lambda y: times.append(1) or made(y))
+    y, W = data(name)
+    wide = Shared(torch.cat([draw(B, 5, seed=20), y, draw(B, 3, seed=21)], dim=1))
+    for bias in (None, torch.zeros(D), y.mean(0) + 0.1, 3 * draw(D, seed=22), 1e3 * draw(D, seed=23)):
+        x = y if bias is None else y - bias
+        u = own_u(x, W)
+        for what, selection in SELECTIONS.items():
+            full = watched(monkeypatch)
+            found = native.encode_select(x, W.t(), selection, Origin(wide, slice(5, 5 + D), bias))
+            row, latent = reference.chosen(u, selection).nonzero(as_tuple=True)
+            assert not full, what
+            assert torch.equal(found.row, row), what
+            assert torch.equal(found.latent, latent), what
+            assert torch.equal(found.value, u[row, latent]), what
+    assert len(times) == 1
+    native.encode_select(y[:, 2:], W[:, 2:].contiguous().t(), Top(K), Origin(wide, slice(7, 5 + D), None))
+    assert len(times) == 2, "other columns are other rows"
+
+
+def test_a_batch_that_is_not_what_x_comes_from_is_refused() -> None:
+    x, W = data("plain")
+    with pytest.raises(BadInput, match=r"The batch that x comes from has shape \(300, 70\); expected \(300, 72\)"):
+        native.encode_select(x, W.t(), Top(K), Origin(Shared(x[:, 2:]), slice(0, D), None))
+    with pytest.raises(BadInput, match=r"The bias of x has shape \(71,\); expected \(72,\)"):
+        native.encode_select(x, W.t(), Top(K), Origin(Shared(x), slice(0, D), torch.zeros(D - 1)))
 
 
 @every_build

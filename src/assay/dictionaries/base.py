@@ -24,7 +24,7 @@ from assay.core.errors import BadInput
 from assay.dictionaries.options import Config, unusual
 from assay.dictionaries.rows import normalised, undone
 from assay.dictionaries.wiring import Block, Scale, Support, across, blocks_of, chosen, part, slices
-from assay.kernels import Codes, Selection
+from assay.kernels import Codes, Origin, Selection, Shared
 
 LIVE: Literal["live"] = "live"
 FROZEN: Literal["frozen"] = "frozen"  # W_dec and b_dec detached
@@ -265,13 +265,29 @@ class Dictionary(nn.Module):
         return normalised(x.reshape(-1, x.shape[-1]).to(self.b_dec.dtype), self.config.rows)
 
     def support(
-        self, rows: Tensor, *, training: bool, progress: float = 1.0, kernel: Any = None, centred: Tensor | None = None
+        self,
+        rows: Tensor,
+        *,
+        training: bool,
+        progress: float = 1.0,
+        kernel: Any = None,
+        centred: Tensor | None = None,
+        shared: Shared | None = None,
     ) -> Support:
-        """The pairs that `select` names among rows [n, d_in], with u at them; centred: `self.centred(rows)` where it is known."""
+        """The pairs that `select` names among rows [n, d_in], with u at them; centred: `self.centred(rows)` where it is known;
+        shared: of these rows, where other dictionaries read them too."""
         kernel = kernel or kernels.implementation(like=self.wired[0][1])
         selection = self.select(self.params_at(progress=progress), training)
         centred, here = self.centred(rows) if centred is None else centred, across(selection)
-        parts = [kernel.encode_select(centred[:, b.reads], W_enc, part(here, b)) for b, W_enc, _ in self.wired]
+        bias = None if self.pre_bias is None else self.get_parameter(self.pre_bias)
+        origins = [
+            None if shared is None else Origin(shared, b.reads, None if bias is None else bias[b.reads])
+            for b, _, _ in self.wired
+        ]
+        parts = [
+            kernel.encode_select(centred[:, b.reads], W_enc, part(here, b), origin)
+            for (b, W_enc, _), origin in zip(self.wired, origins, strict=True)
+        ]
         return Support(self.blocks, parts).joint(here).over_all(selection)
 
     def pre_activations(self, rows: Tensor) -> Tensor:

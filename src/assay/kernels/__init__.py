@@ -1,6 +1,6 @@
 """The five kernels of the step contract, and the implementations of them to choose from.
 
-    encode_select(x, W_enc, selection) -> Codes      u on its support
+    encode_select(x, W_enc, selection, origin) -> Codes      u on its support; origin: what x shares with other encoders' rows
     decode(codes, W_dec) -> [B, d_out]
     cotangent(codes, g, W_dec) -> [nnz]
     accumulate(codes, g) -> [F, n]
@@ -25,6 +25,7 @@ from torch import Tensor, float32, float64, is_grad_enabled
 from assay.core.errors import BadOption, nearest
 from assay.kernels import library, triton_found
 from assay.kernels.codes import Codes
+from assay.kernels.origin import Origin, Shared
 from assay.kernels.selection import Above, BatchTop, Selection, Top
 from assay.kernels.sums import Sums
 
@@ -39,7 +40,9 @@ IMPLEMENTATIONS = (
 """Those that take tensors on the CPU here: the triton ones only under Triton's interpreter."""
 VARIABLE = "ASSAY_KERNELS"
 
-__all__ = ["IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Selection", "Sums", "Top", "describe", "implementation"]
+__all__ = [
+    "IMPLEMENTATIONS", "Above", "BatchTop", "Codes", "Origin", "Selection", "Shared", "Sums", "Top", "describe", "implementation",
+]  # fmt: skip
 
 
 def implementation(name: str = "auto", like: Tensor | None = None) -> ModuleType:

@@ -18,6 +18,7 @@ from torch import Tensor
 from assay.core.errors import BadInput, BadOption
 from assay.kernels import buffers, library
 from assay.kernels.codes import Codes
+from assay.kernels.origin import Origin
 from assay.kernels.selection import Selection
 from assay.kernels.sums import Sums
 
@@ -85,11 +86,11 @@ def function(name: str, dtype: torch.dtype) -> Any:
     return getattr(loaded(), f"assay_{name}_{NAMES[dtype]}")
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, origin: Origin | None = None) -> Codes:
     """u = x @ W_enc at the chosen pairs; see `screening.py`."""
     from assay.kernels import screening
 
-    return screening.encode_select(x, W_enc, selection)
+    return screening.encode_select(x, W_enc, selection, origin)
 
 
 def decode(codes: Codes, W_dec: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from assay.kernels.codes import Codes
+from assay.kernels.origin import Origin
 from assay.kernels.selection import Above, Selection, Top, keys
 
 DENSE_ABOVE = 0.06  # as in `torch`: which path is taken changes nothing but time
@@ -32,7 +33,7 @@ def chosen(u: Tensor, selection: Selection) -> Tensor:
     return mask & (key > 0)
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, origin: Origin | None = None) -> Codes:
     """u = x @ W_enc at the chosen pairs."""
     u = x @ W_enc
     row, latent = chosen(u, selection).nonzero(as_tuple=True)

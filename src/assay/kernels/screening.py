@@ -9,6 +9,7 @@ the numbers and shapes alone, never on time or on earlier calls.
 from __future__ import annotations
 
 from ctypes import c_double, c_float, c_int, c_int64, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from assay.core.errors import BadInput
 from assay.kernels import library, native
 from assay.kernels.codes import Codes
 from assay.kernels.native import at, checked, function, threads, whole
+from assay.kernels.origin import Origin, Shared
 from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
 
 BLOCK = 1 << 21  # elements of u in memory at once: 8 MiB of float32
@@ -26,6 +28,7 @@ SAMPLE = 128  # rows below which a batch is not screened
 GUESSED_FROM = 64  # rows from which the level of a selection over the batch is guessed
 OUTLIER = 4.0  # times the median root mean square at which a dimension is kept out of the 8-bit product
 MOST_OUTLIERS = 16
+QUERY_NUMBERS = 4  # cpp/bounds.h
 MOST = 256  # candidates that a row may always have; with more than a tenth (TOP) or a sixth of all latents it is computed in full
 WIDEST = 1 << 16  # columns whose 8-bit products are sure to fit into 32 bits
 SCREEN_FROM = {
@@ -72,20 +75,49 @@ class Rule:
         return [c_int(self.kind), c_int64(self.k), at(self.level), floor, c_int(self.signed)]
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
-    """The chosen pairs with u. x [B, n]; W_enc [n, F] in any storage order, screened only where it is latent-major."""
+@dataclass(frozen=True)
+class Rounded:
+    """Rows y [B, n] less their offset `middle` [n], as 8-bit integers `q` [B, n filled up to fours]; a few large dimensions
+    `outliers` are kept apart. numbers [B, 4 + outliers]: `Queries` in cpp/bounds.h. The same for every bias that x = y - b."""
+
+    middle: Tensor
+    outliers: Tensor
+    q: Tensor
+    numbers: Tensor
+
+    @staticmethod
+    def of(y: Tensor) -> Rounded:
+        B, n = y.shape
+        middle, outliers = _shape_of(y)
+        q = torch.empty(B, (n + 3) // 4 * 4, dtype=torch.uint8)
+        numbers = torch.empty(B, QUERY_NUMBERS + len(outliers))
+        native.loaded().assay_round_rows(
+            at(y), c_int64(B), c_int64(n), c_int64(native.row_stride(y)), at(middle), at(outliers), c_int64(len(outliers)),
+            at(q), at(numbers), threads(),
+        )  # fmt: skip
+        return Rounded(middle, outliers, q, numbers)
+
+
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, origin: Origin | None = None) -> Codes:
+    """The chosen pairs with u. x [B, n]; W_enc [n, F] in any storage order, screened only where it is latent-major. origin: where x
+    comes from, so that what is rounded of its rows serves other encoders too."""
     x = checked("x", x, (-1, -1))
     W_enc = W_enc.detach()
     checked("W_enc", W_enc.t() if W_enc.stride(0) == 1 else W_enc, (-1, -1), x.dtype)
     if W_enc.shape[0] != x.shape[1]:
         raise BadInput(f"x has {x.shape[1]} columns, W_enc has {W_enc.shape[0]} rows; they must be equal.")
+    if origin is not None:
+        checked("The batch that x comes from", origin.y, tuple(x.shape), x.dtype)
+        if origin.bias is not None:
+            whole("The bias of x", origin.bias, (x.shape[1],), x.dtype)
+    origin = origin or Origin(Shared(x), slice(0, x.shape[1]), None)
     B, F = len(x), W_enc.shape[1]
     if isinstance(selection, Above | Top):
-        return _collected(x, W_enc, Rule(selection, F, x.dtype)).codes()
+        return _collected(x, W_enc, Rule(selection, F, x.dtype), origin).codes()
     wanted, floor = selection.k * B, _floor(x, W_enc, selection)
-    pairs = _collected(x, W_enc, Rule(selection, F, x.dtype, floor))
+    pairs = _collected(x, W_enc, Rule(selection, F, x.dtype, floor), origin)
     if floor > 0 and len(pairs) < wanted:  # the guess was too high
-        pairs = _collected(x, W_enc, Rule(selection, F, x.dtype))
+        pairs = _collected(x, W_enc, Rule(selection, F, x.dtype), origin)
     rule = Rule(selection, F, x.dtype)
     if len(pairs) > wanted:
         function("keep_largest", x.dtype)(pairs.address, c_int64(wanted), at(rule.level), c_int(rule.signed))
@@ -106,9 +138,9 @@ def _floor(x: Tensor, W_enc: Tensor, selection: BatchTop) -> float:
     return level if level > 0 else 0.0  # not a number: rows that are not finite
 
 
-def _collected(x: Tensor, W_enc: Tensor, rule: Rule) -> Pairs:
+def _collected(x: Tensor, W_enc: Tensor, rule: Rule, origin: Origin) -> Pairs:
     pairs = Pairs(len(x), W_enc.shape[1], x.dtype)
-    left = _screened(x, W_enc, rule, pairs) if screens(x, W_enc) else torch.arange(len(x))
+    left = _screened(x, W_enc, rule, pairs, origin) if screens(x, W_enc) else torch.arange(len(x))
     if len(left):
         _in_full(x, W_enc, rule, pairs, left)
     return pairs
@@ -139,22 +171,24 @@ def _in_full(x: Tensor, W_enc: Tensor, rule: Rule, pairs: Pairs, ids: Tensor) ->
         )
 
 
-def _screened(x: Tensor, W_enc: Tensor, rule: Rule, pairs: Pairs) -> Tensor:
+def _screened(x: Tensor, W_enc: Tensor, rule: Rule, pairs: Pairs, origin: Origin) -> Tensor:
     """Choose in the rows that screening can decide; returns the ids of the others."""
     n, F = W_enc.shape
-    middle, outliers = _shape_of(x)
+    rounded: Rounded = origin.known("rounded", Rounded.of)
+    middle = rounded.middle if origin.bias is None else rounded.middle - origin.bias.detach()
+    outliers = rounded.outliers
     handed_back = torch.zeros(len(x), dtype=torch.uint8)
     most = max(4 * rule.k, F // (10 if rule.kind == TOP else 6), MOST)
     native.loaded().assay_screen(
         pairs.address, at(x), c_int64(len(x)), c_int64(n), c_int64(native.row_stride(x)), at(W_enc), c_int64(F),
-        at(middle), at(outliers), c_int64(len(outliers)), *rule.arguments(x.dtype), c_int64(most), at(handed_back), threads(),
+        at(middle), at(outliers), c_int64(len(outliers)), at(rounded.q), at(rounded.numbers), *rule.arguments(x.dtype), c_int64(most), at(handed_back), threads(),
     )  # fmt: skip
     return handed_back.nonzero().flatten()
 
 
-def _shape_of(x: Tensor) -> tuple[Tensor, Tensor]:
+def _shape_of(y: Tensor) -> tuple[Tensor, Tensor]:
     """m [n], the mean row, and the ids of the few dimensions that are far larger than the others around it."""
-    some = x[:: max(1, len(x) // SAMPLE)]
+    some = y[:: max(1, len(y) // SAMPLE)]
     some = some[some.sum(1).isfinite()]
     middle = some.sum(0) / max(1, len(some))
     size = torch.linalg.vector_norm(some - middle, dim=0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from assay.kernels.codes import Codes
+from assay.kernels.origin import Origin
 from assay.kernels.selection import Above, BatchTop, Selection, Top, keys, uncut
 
 BLOCK = 1 << 21  # elements of u in memory at once: 8 MiB of float32
@@ -25,7 +26,9 @@ GROUP = 32  # neighbouring latents of which only the largest key is looked at fi
 SPARSER = 64  # one key in so many tells how large the largest of a batch are
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, block: int | None = None) -> Codes:
+def encode_select(
+    x: Tensor, W_enc: Tensor, selection: Selection, origin: Origin | None = None, *, block: int | None = None
+) -> Codes:
     """u = x @ W_enc at the chosen pairs, a block of rows at a time; block: elements of u in one, by default for x's device."""
     B, n_latents = x.shape[0], W_enc.shape[1]
     block = block or (BLOCK if x.device.type == "cpu" else BLOCK_ON_GPU)

@@ -24,6 +24,7 @@ from assay.kernels import torch as plain
 from assay.kernels import triton_found
 from assay.kernels import triton_programs as programs
 from assay.kernels.codes import Codes
+from assay.kernels.origin import Origin
 from assay.kernels.selection import Selection
 
 BLOCK, DENSE_ABOVE = plain.BLOCK_ON_GPU, plain.DENSE_ABOVE
@@ -35,13 +36,13 @@ FLAT = 4096  # numbers that one program of `update` takes where rows do not matt
 INTERPRETED = triton_found.interpreted()  # as it was when Triton was imported
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, origin: Origin | None = None) -> Codes:
     """u = x @ W_enc at the chosen pairs. x [B, n], W_enc [n, F] in any storage order."""
     x = checked("x", x, (-1, -1))
     checked("W_enc", W_enc.t() if W_enc.stride(0) == 1 else W_enc, (-1, -1), x)
     if W_enc.shape[0] != x.shape[1]:
         raise BadInput(f"x has {x.shape[1]} columns, W_enc has {W_enc.shape[0]} rows; they must be equal.")
-    return plain.encode_select(x, W_enc.detach(), selection, BLOCK)
+    return plain.encode_select(x, W_enc.detach(), selection, block=BLOCK)
 
 
 def decode(codes: Codes, W_dec: Tensor) -> Tensor:

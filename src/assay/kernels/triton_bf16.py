@@ -25,6 +25,7 @@ from torch import Tensor
 from assay.kernels import torch as plain
 from assay.kernels import triton as full
 from assay.kernels.codes import Codes
+from assay.kernels.origin import Origin
 from assay.kernels.selection import Above, BatchTop, Selection, Top, keys
 from assay.kernels.triton import accumulate, cotangent, decode, update
 
@@ -44,7 +45,7 @@ MOST = 1 / 16  # share of a block's pairs that may be candidates before it is co
 SAMPLE = 128  # rows from which the level of a selection over the batch is guessed
 
 
-def encode_select(x: Tensor, W_enc: Tensor, selection: Selection) -> Codes:
+def encode_select(x: Tensor, W_enc: Tensor, selection: Selection, origin: Origin | None = None) -> Codes:
     """u = x @ W_enc at the chosen pairs. x [B, n], W_enc [n, F]."""
     if x.dtype != torch.float32 or not W_enc.t().is_contiguous():
         return full.encode_select(x, W_enc, selection)
@@ -121,7 +122,7 @@ def _candidates(
 
 def _in_full(x: Tensor, W: Tensor, selection: Selection, level: float) -> Codes:
     if not isinstance(selection, BatchTop):
-        return plain.encode_select(x, W.t(), selection, BLOCK)
+        return plain.encode_select(x, W.t(), selection, block=BLOCK)
     u = x @ W.t()
     row, latent = (keys(u, selection) > level).nonzero(as_tuple=True)
     return Codes(row, latent, u[row, latent], (len(x), len(W)))

@@ -212,7 +212,8 @@ def _train(
         ) as bar,
     ):
         for batch in stream.batches(start, n_steps - start):
-            on_all(partial(_one_step, t=t, stream=stream, xy=maker.scaled(batch)))
+            x, y = maker.scaled(batch)
+            on_all(partial(_one_step, t=t, stream=stream, x=kernels.Shared(x), y=y))
             _resample([member for member in members if member.wants_resampling(t)], t, maker)
             t += 1
             if t % options.log_every == 0 or t == n_steps:
@@ -239,15 +240,14 @@ def _resample(members: list[Member], t: int, maker: Maker) -> None:
             member.resample(t, x, y)
 
 
-def _one_step(member: Member, t: int, stream: Stream, xy: tuple[Tensor, Tensor]) -> None:
-    x, y = xy
+def _one_step(member: Member, t: int, stream: Stream, x: kernels.Shared, y: Tensor) -> None:
     try:
         external = getattr(stream, "external", None)  # of a stream that trains against its model
         if external is not None:
             external = partial(external, c_out=member.dictionary.scale[1])
-        member.step(t, x, y, external)
+        member.step(t, x.y, y, external, x)
     except BadInput as error:
-        bad = (~(torch.isfinite(x).all(1) & torch.isfinite(y).all(1))).nonzero().flatten()
+        bad = (~(torch.isfinite(x.y).all(1) & torch.isfinite(y).all(1))).nonzero().flatten()
         if bad.numel() == 0:
             raise
         raise BadInput(

@@ -57,16 +57,25 @@ class Member:
         self.controller = controller(name, dictionary, options.target_l0)
 
     @torch.no_grad()
-    def step(self, t: int, x: Tensor, y: Tensor, external: Callable[..., External] | None = None) -> None:
+    def step(
+        self,
+        t: int,
+        x: Tensor,
+        y: Tensor,
+        external: Callable[..., External] | None = None,
+        shared: kernels.Shared | None = None,
+    ) -> None:
         """Step `t` (from 0) on x [batch, d_in], y [batch, d_out] in training space. Raises BadInput on a non-finite loss.
 
-        external(y_hat, y=, loss=, weight=): the model's part of the loss, when training against it.
+        external(y_hat, y=, loss=, weight=): the model's part of the loss, when training against it. shared: of x, where other
+        dictionaries step on it too.
         """
         started = time.perf_counter()
         options, dictionary = self.options, self.dictionary
         ramp = sparsity_ramp(options, t)
         progress = t / options.n_steps
-        x, y = self.batch(x, y, t)
+        given, (x, y) = x, self.batch(x, y, t)
+        shared = shared if x is given else None
         weights = self.weighted(dictionary.weights(ramp))
         if self.controller is not None:
             weights = {t: w if t in dictionary.recon else w * self.controller.factor for t, w in weights.items()}
@@ -81,8 +90,8 @@ class Member:
             alone = n_dead == 0 and distribution.n_processes() == 1  # nobody but the update needs the gradients
             sums_from = self.kernel.SUMS_FROM if alone else math.inf
             done = gradients(
-                dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion, sums_from=sums_from
-            )
+                dictionary, x, y, weights, progress, self.kernel, self.n_support, criterion, sums_from=sums_from, shared=shared
+            )  # fmt: skip
             if dead is not None:
                 term = 0.0
                 if n_dead:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from assay.core import distribution, latent_shards
 from assay.dictionaries import DENSE, FROZEN, LIVE, Dictionary
-from assay.kernels import Codes, Sums
+from assay.kernels import Codes, Shared, Sums
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,17 @@ def sparse(
     criterion: Criterion | None = None,
     *,
     sums_from: float = math.inf,
+    shared: Shared | None = None,
 ) -> Step:
     """Loss and gradients on the active support, with the five kernels of `kernel`; criterion as in `dense`.
 
-    sums_from: gradients of matrices of so many elements or more may be left to the update, as `sums`.
+    sums_from: gradients of matrices of so many elements or more may be left to the update, as `sums`. shared: of x, where other
+    dictionaries read it too.
     """
     n_rows, n_latents = x.shape[0], dictionary.d_sae
     centred = dictionary.centred(x)
     wired, names = dictionary.wired, dictionary.matrix_names
-    support = dictionary.support(x, training=True, progress=progress, kernel=kernel, centred=centred)
+    support = dictionary.support(x, training=True, progress=progress, kernel=kernel, centred=centred, shared=shared)
 
     latent = support.latent
     u = support.value.clone().requires_grad_()
@@ -240,12 +242,13 @@ def step(
     criterion: Criterion | None = None,
     *,
     sums_from: float = math.inf,
+    shared: Shared | None = None,
 ) -> Step:
     """The dense path when the last step's support was large for these kernels, else the sparse one; time plays no part.
 
-    sums_from: as in `sparse`.
+    sums_from, shared: as in `sparse`.
     """
     n_pairs = x.shape[0] * distribution.parts() * dictionary.config.d_sae
     if dictionary.step == DENSE or last_support > kernel.DENSE_ABOVE * n_pairs:
         return dense(dictionary, x, y, weights, progress, criterion)
-    return sparse(dictionary, x, y, weights, progress, kernel, criterion, sums_from=sums_from)
+    return sparse(dictionary, x, y, weights, progress, kernel, criterion, sums_from=sums_from, shared=shared)

@@ -6,8 +6,11 @@
 //   z' . w' = (s q) . (t v) + rest_z . w' + (s q) . rest_w
 //   | z' . w' - s t (q . v) |  <=  |rest_z| |w'| + |s q| |rest_w|                      (Cauchy-Schwarz)
 //
-// Added to this bound are the roundings of 32-bit sums, at most (n + 40) 2^-23 (|z| + |m|) |w| for the product that decides and the
-// one here together. A pair whose upper end lies below what k other pairs of its row reach for certain is not among the k largest.
+// Rows that an encoder takes its bias b off, x = y - b, have the same z for every b: with m the offset of the y, z = y - m, and b only moves
+// the number that stands for m . w to (m - b) . w. So the integers of a batch's rows serve every encoder that reads it.
+//
+// Added to this bound are the roundings of 32-bit sums and of x, z and m - b, at most (n + 44) 2^-23 (|z| + |m - b|) |w| for the product
+// that decides and the one here together. A pair whose upper end lies below what k other pairs of its row reach for certain is not among the k largest.
 // Rows with too many pairs that cannot be excluded are handed back, to be computed in full.
 #pragma once
 #include <algorithm>
@@ -15,17 +18,24 @@
 #include "int8.h"
 #include "select.h"
 
-constexpr int64_t MOST_OUTLIERS = 16;
 constexpr float MORE = 1.0001f;  // for lengths that were themselves rounded
+
+// Rows as integers, and what each adds to the bound: written by `round_rows`, read by any number of encoders.
+struct Queries {
+    static constexpr int64_t NUMBERS = 4;  // of each row, before its outliers
+    const uint8_t* q;                      // [B][4 * quads], q + 128; 128 where the row is filled up
+    const float* numbers;                  // [B][NUMBERS + n_outliers]: s, |rest_z|, |s q|, |z|, z_o
+};
 
 struct Problem {
     const float* x;  // [B, n], rows `stride` apart
     int64_t B, n, stride;
     const float* W;  // [F, n]
     int64_t F;
-    const float* middle;      // m [n]
+    const float* middle;      // m - b [n]
     const int64_t* outliers;  // o [n_outliers]
     int64_t n_outliers;
+    Queries queries;
     Rule<float> rule;
     int64_t most;  // candidates of a row beyond which it is handed back
 };
@@ -100,27 +110,44 @@ inline Encoder make_encoder(const Problem& p, int threads) {
     return e;
 }
 
-// A row of x as integers, and what it adds to the bound.
+// Write what `Queries` reads, of rows y [B, n], `stride` apart, and their offset m. Numbers of rows that are not finite are not either.
+inline void round_rows(const float* y, int64_t B, int64_t n, int64_t stride, const float* middle, const int64_t* outliers,
+                       int64_t n_outliers, uint8_t* q, float* numbers, int threads) {
+    const int64_t bytes = (n + 3) / 4 * 4;
+#pragma omp parallel num_threads(threads)
+    {
+        Array<float> row(n);
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < B; ++r) {
+            float* const to = numbers + r * (Queries::NUMBERS + n_outliers);
+            for (int64_t j = 0; j < n; ++j) row[j] = y[r * stride + j] - middle[j];
+            to[3] = std::sqrt(dot(row.data(), row.data(), n));
+            for (int64_t o = 0; o < n_outliers; ++o) {
+                to[Queries::NUMBERS + o] = row[outliers[o]];
+                row[outliers[o]] = 0;
+            }
+            const Rounded rounded = round_row(row.data(), n, reinterpret_cast<int8_t*>(q + r * bytes));
+            for (int64_t j = 0; j < n; ++j) q[r * bytes + j] ^= 0x80;  // q + 128
+            std::fill(q + r * bytes + n, q + (r + 1) * bytes, uint8_t{0x80});
+            to[0] = rounded.scale;
+            to[1] = rounded.rest;
+            to[2] = MORE * rounded.length;
+        }
+    }
+}
+
+// A row for one encoder.
 struct Query {
     float scale, rest, length;  // s; |rest_z| with the rounding of sums; |s q|
-    float whole;                // |z| + |m|
-    float outlier[MOST_OUTLIERS];
+    float whole;                // |z| + |m - b|
+    const float* outlier;       // z_o
     bool usable;
 };
 
-inline Query make_query(const Problem& p, const float* x, float middle_length, float* row, uint8_t* q) {
-    Query query{};
-    for (int64_t j = 0; j < p.n; ++j) row[j] = x[j] - p.middle[j];
-    query.whole = std::sqrt(dot(row, row, p.n)) + middle_length;
-    for (int64_t o = 0; o < p.n_outliers; ++o) {
-        query.outlier[o] = row[p.outliers[o]];
-        row[p.outliers[o]] = 0;
-    }
-    const Rounded rounded = round_row(row, p.n, reinterpret_cast<int8_t*>(q));
-    for (int64_t j = 0; j < p.n; ++j) q[j] ^= 0x80;  // q + 128
-    query.scale = rounded.scale;
-    query.rest = MORE * (rounded.rest + query.whole * static_cast<float>(p.n + 40) / (1 << 23));
-    query.length = MORE * rounded.length;
+inline Query query_of(const Problem& p, int64_t id, float middle_length) {
+    const float* const number = p.queries.numbers + id * (Queries::NUMBERS + p.n_outliers);
+    Query query{number[0], 0, number[2], number[3] + middle_length, number + Queries::NUMBERS, false};
+    query.rest = MORE * (number[1] + query.whole * static_cast<float>(p.n + 44) / (1 << 23));
     query.usable = std::isfinite(query.scale) && std::isfinite(query.rest) && std::isfinite(query.whole);
     return query;
 }

@@ -85,10 +85,16 @@ API void assay_by_latent(const int64_t* latent, int64_t nnz, int64_t F, int64_t*
 KERNELS(float, f32)
 KERNELS(double, f64)
 
-API int64_t assay_screen(void* pairs, const float* x, int64_t B, int64_t n, int64_t stride, const float* W,
-                         int64_t F, const float* middle, const int64_t* outliers, int64_t n_outliers, int kind, int64_t k,
-                         const float* level, float floor, int is_signed, int64_t most, uint8_t* handed_back, int threads) {
+API void assay_round_rows(const float* y, int64_t B, int64_t n, int64_t stride, const float* middle, const int64_t* outliers,
+                          int64_t n_outliers, uint8_t* q, float* numbers, int threads) {
+    round_rows(y, B, n, stride, middle, outliers, n_outliers, q, numbers, threads);
+}
+
+API int64_t assay_screen(void* pairs, const float* x, int64_t B, int64_t n, int64_t stride, const float* W, int64_t F,
+                         const float* middle, const int64_t* outliers, int64_t n_outliers, const uint8_t* q, const float* numbers,
+                         int kind, int64_t k, const float* level, float floor, int is_signed, int64_t most, uint8_t* handed_back,
+                         int threads) {
     const Rule<float> rule{static_cast<Kind>(kind), k, level, floor, is_signed != 0};
-    const Problem problem{x, B, n, stride, W, F, middle, outliers, n_outliers, rule, most};
+    const Problem problem{x, B, n, stride, W, F, middle, outliers, n_outliers, {q, numbers}, rule, most};
     return screen(problem, *static_cast<Pairs<float>*>(pairs), handed_back, threads);
 }

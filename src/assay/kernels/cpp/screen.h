@@ -54,7 +54,7 @@ struct Screen {
     const Encoder& e;
     float middle_length;
     Array<uint8_t> q;
-    Array<float> row, some;
+    Array<float> some;
     Array<int32_t> ordered, places;
     std::vector<const float*> x;
     std::vector<Query> queries;
@@ -63,7 +63,7 @@ struct Screen {
     Rescore rescore;
 
     Screen(const Problem& problem, const Encoder& encoder)
-        : p(problem), e(encoder), middle_length(std::sqrt(dot(problem.middle, problem.middle, problem.n))), row(problem.n) {}
+        : p(problem), e(encoder), middle_length(std::sqrt(dot(problem.middle, problem.middle, problem.n))) {}
 
     // The rows `ids`. With a guess, a row's search begins at guess * (its length): rows where that was too high are searched again
     // without. per_length[r], if wanted: the k-th key of row r over its length. Returns how many rows are handed back.
@@ -74,7 +74,7 @@ struct Screen {
         candidates.resize(std::max(candidates.size(), static_cast<size_t>(whole)));
         q.resize(whole * 4 * e.quads);
         x.resize(count);
-        for (int64_t r = 0; r < whole; ++r) begin(r, r < count ? p.x + ids[r] * p.stride : nullptr, guess);
+        for (int64_t r = 0; r < whole; ++r) begin(r, r < count ? ids[r] : -1, guess);
         sweep(whole);
         for (int64_t r = 0; r < count; ++r) ask_first(r);
         rescore.answer(x, p.W, p.F, p.n);
@@ -97,14 +97,16 @@ struct Screen {
     }
 
   private:
-    void begin(int64_t r, const float* from, float guess) {
+    // Row `id` as row r of the block; -1: nothing.
+    void begin(int64_t r, int64_t id, float guess) {
         Search& s = searches[r];
         Array<Candidate>& found = candidates[r];
         if (found.empty()) found.resize(8 * PANEL);  // grows where it has to
         s = {INFINITY, 0, 0, 0, 0, INT32_MAX, static_cast<int32_t>(found.size()), guess > 0, true, found.data()};
-        if (!from) return;
-        x[r] = from;
-        const Query& query = queries[r] = make_query(p, from, middle_length, row.data(), q.data() + r * 4 * e.quads);
+        if (id < 0) return;
+        x[r] = p.x + id * p.stride;
+        std::memcpy(q.data() + r * 4 * e.quads, p.queries.q + id * 4 * e.quads, 4 * e.quads);
+        const Query& query = queries[r] = query_of(p, id, middle_length);
         s.scale = query.scale;
         s.rest = query.rest;
         s.length = query.length;
