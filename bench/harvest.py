@@ -3,13 +3,15 @@
     python bench/harvest.py                    or: python bench/harvest.py --model gpt2-random --rounds 9 --record
 
 bare     the Hugging Face module on the same batches, an exception in a forward hook of the hooked block, nothing kept
+plain    the same in a process of its own that leaves the C library's memory as it is, as a script without assay would run it; assay
+         keeps what is freed (`core/heap.py`), from which *bare* gains as well
 harvest  `activations.harvest`: forward, finite check, cast, write, SHA-256, fsync, manifest; from an empty folder to an open store
 live     `Stream(LiveSource)`: forward, windows, shuffled batches of 2,048 rows, thrown away
 
 Each round runs all of them, one after the other, in rotating order. What a harvest does once, however long it is (hashing the weights,
 versions, columns, manifest), is timed in each round on a harvest of one block and taken off: it stands in the column *start*.
-*lost* is 1 - (tokens/s) / (tokens/s of bare): median over the rounds, of wall time and of CPU time of all threads, which other programs
-on the machine disturb less; and of the best CPU times, which they disturb least. `gpt2-random` is a GPT-2 of width 512 with
+*lost* is 1 - (tokens/s) / (tokens/s of bare, or of plain): median over the rounds, of wall time and of CPU time of all threads, which other
+programs on the machine disturb less. `gpt2-random` is a GPT-2 of width 512 with
 6 layers, 8 heads and 50,257 tokens, random weights, on random ids in 16 blocks of 128 tokens; the others read real text.
 """
 
@@ -23,6 +25,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,23 +74,41 @@ class Arm:
     cpu: list[float] = field(default_factory=list)
     began: list[float] = field(default_factory=list)
 
+    def measure(self) -> tuple[float, float]:
+        return timed(self.run)
+
     def time(self) -> None:
-        wall, cpu = timed(self.run)
+        wall, cpu = self.measure()
         once = timed(self.start) if self.start else (0.0, 0.0)
         self.wall.append(wall - once[0])
         self.cpu.append(cpu - once[1])
         self.began.append(once[0])
 
     def lost(self, other: Arm) -> dict[str, float]:
-        """The share of the other's tokens/s, in the same rounds, and by the best CPU times."""
+        """The share of the other's tokens/s in the same rounds, by wall and by CPU time."""
         pairs = {what: zip(getattr(self, what), getattr(other, what), strict=True) for what in ("wall", "cpu")}
-        rounds = {what: statistics.median(1 - b / a for a, b in pair) for what, pair in pairs.items()}
-        return {k: round(v, 4) for k, v in (rounds | {"best_cpu": 1 - min(other.cpu) / min(self.cpu)}).items()}
+        return {what: round(statistics.median(1 - b / a for a, b in pair), 4) for what, pair in pairs.items()}
+
+
+@dataclass
+class Plain(Arm):
+    """An arm that runs in another process and says what it took."""
+
+    process: Any = None
+
+    def measure(self) -> tuple[float, float]:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        wall, cpu = json.loads(self.process.stdout.readline())
+        return wall, cpu
 
 
 def main() -> None:
     flags = arguments()
     torch.set_num_threads(flags.threads)
+    if flags.serve:
+        serve(flags)
+        return
     lines = [line for name in flags.model for line in race(name, flags)]
     text = table(lines, flags)
     print("\n" + text)
@@ -102,6 +124,7 @@ def arguments() -> argparse.Namespace:
     asked.add_argument("--tokens", type=int, help="tokens a round; by default enough for some seconds")
     asked.add_argument("--rounds", type=int, default=7)
     asked.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    asked.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked.add_argument("--record", action="store_true", help="append the table to docs/results/performance.md")
     return asked.parse_args()
 
@@ -113,24 +136,47 @@ def race(name: str, flags: argparse.Namespace) -> list[dict[str, Any]]:
     n = blocks.table.n_rows
     with tempfile.TemporaryDirectory(prefix="bench-harvest-") as folder:
         arms = arms_of(model, blocks, case, flags, Path(folder))
-        order = list(arms)
-        for i in range(flags.rounds + 1):
-            for arm in order[i % len(order) :] + order[: i % len(order)]:
-                arms[arm].time() if i else arms[arm].run()  # the first round warms up
+        with plain(name, flags) as other:
+            arms["plain"] = Plain(lambda: None, process=other)
+            order = list(arms)
+            for i in range(flags.rounds + 1):
+                for arm in order[i % len(order) :] + order[: i % len(order)]:
+                    arms[arm].time() if i else arms[arm].measure()  # the first round warms up
     found = [line_of(name, case, arm, arms, n, flags) for arm in arms]
     for line in found:
         print(json.dumps(line), flush=True)
     return found
 
 
-def arms_of(model: Any, blocks: Any, case: Case, flags: argparse.Namespace, folder: Path) -> dict[str, Arm]:
-    from assay import activations
+def plain(name: str, flags: argparse.Namespace) -> subprocess.Popen[str]:
+    """A process that runs the bare forward once for each line it is given."""
+    given = ["--model", name, "--batch-size", f"{flags.batch_size}", "--threads", f"{flags.threads}"]
+    given += ["--tokens", f"{flags.tokens}"] if flags.tokens else []
+    return subprocess.Popen(
+        [sys.executable, __file__, "--serve", *given], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
-    batches = [
+
+def serve(flags: argparse.Namespace) -> None:
+    from assay.core import heap
+
+    heap.keep_freed = lambda: False
+    name = flags.model[0]
+    model, blocks = opened(name, CASES[name], flags.tokens or CASES[name].tokens)
+    run = bare_of(model, batches_of(blocks, flags), CASES[name])
+    for _ in sys.stdin:
+        print(json.dumps(timed(run)), flush=True)
+
+
+def batches_of(blocks: Any, flags: argparse.Namespace) -> list[torch.Tensor]:
+    return [
         blocks.batch(range(first, min(first + flags.batch_size, len(blocks))))[0]
         for first in range(0, len(blocks), flags.batch_size)
     ]
-    block, fresh = model.hf.get_submodule(case.module), itertools.count()
+
+
+def bare_of(model: Any, batches: list[torch.Tensor], case: Case) -> Callable[[], None]:
+    block = model.hf.get_submodule(case.module)
 
     def bare() -> None:
         def stop(*_: Any) -> None:
@@ -145,6 +191,14 @@ def arms_of(model: Any, blocks: Any, case: Case, flags: argparse.Namespace, fold
                     continue
                 raise RuntimeError(f"{case.module} was not reached")
         hook.remove()
+
+    return bare
+
+
+def arms_of(model: Any, blocks: Any, case: Case, flags: argparse.Namespace, folder: Path) -> dict[str, Arm]:
+    from assay import activations
+
+    fresh = itertools.count()
 
     def harvest(dtype: str, read: Any = blocks) -> None:
         out = folder / str(next(fresh))
@@ -162,7 +216,7 @@ def arms_of(model: Any, blocks: Any, case: Case, flags: argparse.Namespace, fold
         f"harvest {dtype}": Arm(lambda dtype=dtype: harvest(dtype), lambda dtype=dtype: harvest(dtype, one))
         for dtype in flags.store_dtype
     }
-    return {"bare": Arm(bare), **harvests, "live": Arm(live)}
+    return {"bare": Arm(bare_of(model, batches_of(blocks, flags), case)), **harvests, "live": Arm(live)}
 
 
 def timed(run: Callable[[], None]) -> tuple[float, float]:
@@ -218,7 +272,7 @@ def line_of(name: str, case: Case, arm: str, arms: dict[str, Arm], n: int, flags
         "model": name, "site": case.site, "arm": arm, "tokens": n, "blocks": flags.batch_size, "context": case.context,
         "tokens_per_second": round(n / statistics.median(own.wall)), "best": round(n / min(own.wall)),
         "cpu_us_per_token": round(1e6 * statistics.median(own.cpu) / n, 2),
-        "start_seconds": round(statistics.median(own.began), 3), "lost": own.lost(arms["bare"]),
+        "start_seconds": round(statistics.median(own.began), 3), "lost": {to: own.lost(arms[to]) for to in ("bare", "plain")},
         "rounds": flags.rounds, "threads": flags.threads, "load": round(os.getloadavg()[0], 2), "torch": torch.__version__,
     }  # fmt: skip
 
@@ -228,18 +282,20 @@ def table(lines: list[dict[str, Any]], flags: argparse.Namespace) -> str:
 
     text = (
         f"Medians of {flags.rounds} interleaved rounds, fp32 models, {flags.batch_size} full blocks a forward pass; torch {torch.__version__}, transformers"
-        f" {transformers.__version__}. *bare*: the Hugging Face module,\nstopped by an exception at the hooked block, nothing kept. *harvest*: from an"
+        f" {transformers.__version__}. *bare*: the Hugging Face module,\nstopped by an exception at the hooked block, nothing kept; *plain*: the same in a process whose memory is\nas the C library has it. *harvest*: from an"
         " empty folder to an open store (forward, check, cast, write,\nSHA-256, fsync), less *start*, the seconds of harvesting one block: hashing the"
-        " weights, versions, columns, manifest. *live*: shuffled batches\nfor training, thrown away. *lost*: share of the bare forward's tokens/s, median"
-        " over the rounds; in the last column by the best CPU times."
+        " weights, versions, columns, manifest. *live*: shuffled batches\nfor training, thrown away. *lost*: share of the tokens/s of *bare*, or of *plain*,"
+        " median over the rounds."
     )
     out = [
-        "| model, site | tokens a round | arm | start, s | tokens/s (best) | CPU µs a token | lost, wall | lost, CPU | lost, best CPU |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model, site | tokens a round | arm | start, s | tokens/s (best) | CPU µs a token | lost, wall | lost, CPU | lost to plain, wall | CPU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        lost = (
-            " | | " if line["arm"] == "bare" else " | ".join(f"{100 * share:.1f} %" for share in line["lost"].values())
+        lost = " | ".join(
+            "" if line["arm"] == to else f"{100 * share:.1f} %"
+            for to, by in line["lost"].items()
+            for share in by.values()
         )
         out.append(
             f"| {line['model']}, {line['site']}, {line['blocks']}x{line['context']} | {line['tokens']:,} | {line['arm']} | {line['start_seconds'] or ''} | "

@@ -1,4 +1,4 @@
-"""Memory that a step frees is memory that the next step uses.
+"""Memory that a step or a forward pass frees is memory that the next one uses.
 
 By default the C library gives a freed block of a few MiB back to the operating system at once, and the next tensor of that size begins as new
 pages: mapping and zeroing them takes longer than what is then computed in it. Only glibc has these two settings, and only blocks of up to

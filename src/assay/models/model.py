@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.core import heap
 from assay.core.errors import BadInput
 from assay.models.names import Sites
 from assay.models.sites import FAMILIES, STREAM_WIDE
@@ -24,6 +25,7 @@ class Model:
     """
 
     def __init__(self, hf: Any, tokenizer: Any = None, name: str = "model", source: str | None = None) -> None:
+        heap.keep_freed()  # every pass begins with activations as large as the last one's
         self.hf: Any = hf.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.name = name
