@@ -225,7 +225,7 @@ def resumes(name: str, device: str, dry: bool) -> str:
 
 
 class exact:
-    """torch's deterministic mode, where it has deterministic forms (float sums by index are not without it, on a GPU)."""
+    """torch's deterministic mode, where it has deterministic forms."""
 
     def __enter__(self) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -178,7 +178,7 @@ def sparse(
                     grads[name] += x[:, block.reads].t() @ g[:, block.writes]
     with torch.enable_grad():
         for term, penalty in penalties.items():
-            omega = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add(0, latent, penalty) / n_rows
+            omega = by_latent(penalty, latent, n_latents) / n_rows
             omega = latent_shards.whole(distribution.mean(omega))  # of all rows and latents, where they are split
             value = dictionary.reduce.get(term, torch.sum)(omega)
             terms[term] = float(value.detach())
@@ -189,19 +189,19 @@ def sparse(
         )
 
     c = torch.zeros_like(u) if found[0] is None else found[0]
-    by_latent = {
-        name: torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, latent, grad)
+    vectors = {
+        name: by_latent(grad, latent, n_latents)
         for name, grad in zip(leaves, found[1:], strict=True)
         if grad is not None
     }
-    for name, grad in by_latent.items():
+    for name, grad in vectors.items():
         if name in grads:
             grads[name] += grad
-    summed = torch.zeros(n_latents, dtype=u.dtype, device=u.device).index_add_(0, latent, c)
+    summed = by_latent(c, latent, n_latents)
     for (enc, dec), p, (block, W_enc, W_dec) in zip(names, support.split(c), wired, strict=True):
         if dec in params:
-            if "dec_norm" in by_latent:
-                more = _through_norms(dictionary, W_dec, by_latent["dec_norm"][block.latents])
+            if "dec_norm" in vectors:
+                more = _through_norms(dictionary, W_dec, vectors["dec_norm"][block.latents])
                 parts.setdefault(dec, []).append(more)
             elif dec not in parts:
                 grads[dec] = torch.zeros_like(W_dec)
@@ -222,6 +222,14 @@ def sparse(
     main = support.joined(codes[dictionary.main_code].detach()).nonzero()
     ready = {name: grads[name] for name in params if name not in late}
     return Step(terms, loss, ready, main, x_hat, len(support), late)
+
+
+def by_latent(values: Tensor, latent: Tensor, n: int) -> Tensor:
+    """Sums [n] of values [nnz] over the pairs of each latent, in an order that is the same in every run."""
+    sums = values.new_zeros(n)
+    if values.is_cuda:  # where index_add takes numbers as they come, but this sorts by index first
+        return sums.index_put((latent,), values, accumulate=True)
+    return sums.index_add(0, latent, values)
 
 
 def _through_norms(dictionary: Dictionary, W_dec: Tensor, cotangent: Tensor) -> Tensor:
