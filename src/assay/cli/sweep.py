@@ -77,7 +77,8 @@ def run(flags: Any, tries: list[str]) -> int:
     made = training.sweep(
         plans, stream, out, site=site, target=flags.target, resume=flags.resume, facts=facts, quiet=flags.quiet,
     )  # fmt: skip
-    rows = [row_of(plan.name, out / plan.name) for plan in plans]
+    longest = max(len(plan.name) for plan in plans)
+    rows = [row_of(plan.name, out / plan.name, longest) for plan in plans]
     if flags.json:
         print(json.dumps({"out": str(out), "dictionaries": rows}))
     else:
@@ -88,12 +89,12 @@ def run(flags: Any, tries: list[str]) -> int:
     return 0
 
 
-def row_of(name: str, folder: Path) -> dict[str, Any]:
+def row_of(name: str, folder: Path, longest: int) -> dict[str, Any]:
     from assay.cli.opening import summary_line
     from assay.cli.train import described
 
     last = summary_line(folder)
-    return {"name": name, **last, "line": f"{name:<32}{described(last) if last else 'fitted'}"}
+    return {"name": name, **last, "line": f"{name:<{longest}}  {described(last) if last else 'fitted'}"}
 
 
 def take_tries(argv: list[str]) -> tuple[list[str], list[str]]:
