@@ -8,7 +8,7 @@ import os
 import torch
 from test_native import SHAPES, draw, selections, whole_numbers
 
-from assay.kernels import Codes, Sums, library, native, screening
+from assay.kernels import Codes, Origin, Shared, Sums, library, native, screening
 
 SANITIZED = ctypes.CDLL(os.environ["SANITIZED"])
 
@@ -27,8 +27,10 @@ def main() -> None:
                 torch.full((B, d), float("nan")),
             ):
                 W = draw(F, d, seed=3, dtype=torch.float32)
+                bias, wide = draw(d, 1, seed=7, dtype=torch.float32)[:, 0], torch.cat([x, x], dim=1)
                 for selection in selections(F):
                     native.encode_select(x, W.t(), selection)
+                    native.encode_select(x - bias, W.t(), selection, Origin(Shared(wide), slice(d, 2 * d), bias))
             for dtype in (torch.float32, torch.float64):
                 on = torch.rand(B, F) < 0.3
                 codes = Codes.of((on * draw(B, F, seed=4)).to(dtype))
