@@ -189,7 +189,7 @@ def test_encoders_that_take_different_biases_off_one_batch_share_its_integers(bu
     monkeypatch.setattr(screening.Rounded, "of", lambda y: times.append(1) or made(y))
     y, W = data(name)
     wide = Shared(torch.cat([draw(B, 5, seed=20), y, draw(B, 3, seed=21)], dim=1))
-    for bias in (None, torch.zeros(D), y.mean(0) + 0.1, 3 * draw(D, seed=22), 1e3 * draw(D, seed=23)):
+    for bias in (None, y.mean(0) + 0.1, 1e3 * draw(D, seed=23)):
         x = y if bias is None else y - bias
         u = own_u(x, W)
         for what, selection in SELECTIONS.items():

@@ -106,7 +106,7 @@ def _keep_largest(
     above, tied = key > cut, (key == cut).nonzero().flatten()
     keep = above.clone()
     keep[tied[: n - int(above.sum())]] = True  # pairs are in row order, so the first are the lower ones
-    return [row[keep]], [latent[keep]], [value[keep]], float(cut)  # a later tie has a higher index and loses
+    return [row[keep]], [latent[keep]], [value[keep]], float(cut.detach())  # a later tie has a higher index and loses
 
 
 def decode(codes: Codes, W_dec: Tensor) -> Tensor:
