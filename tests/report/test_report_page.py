@@ -166,6 +166,9 @@ def test_logs_beside_the_evaluation_are_found_by_the_names_in_run_json(tmp_path:
     }
     with_all = load([tmp_path / "demo" / "evaluation", tmp_path / "demo" / "dictionaries"]).curves
     assert {arm: len(runs) for arm, runs in with_all.items()} == {"gated": 4, "topk": 4, "stranger": 1}
+    whole = load([tmp_path / "demo"])  # as it is written in assay report --help
+    assert whole.results.outcomes == load([tmp_path / "demo" / "evaluation"]).results.outcomes
+    assert {"gated", "topk"} <= set(whole.curves)
     with pytest.raises(NotFound, match="no evaluation"):
         load([tmp_path / "demo" / "dictionaries"])
 

@@ -240,22 +240,28 @@ def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def along_training(
     picture: str, name: str, runs: dict[str, list[list[dict[str, float]]]], looks: dict[str, Look]
 ) -> Picture:
-    """One metric against tokens seen, a thin line a run."""
+    """One metric against tokens seen, a thin line a run; an arm's name stands at the end of its middle run."""
+    seen = {arm: looks.get(arm, Look("control", "o", True)) for arm in runs}
 
     def draw(figure: Figure, palette: Palette) -> None:
         ax = figure.add_subplot()
         top = max((tick["tokens"] for ticks in runs.values() for run in ticks for tick in run), default=1.0)
         scale, unit = (1e6, "million ") if top >= 2e6 else (1e3, "thousand ") if top >= 2e3 else (1.0, "")
         late: list[float] = []
+        named: list[Curve] = []
         for arm, ticks in runs.items():
-            look = looks.get(arm, Look("control", "o", True))
+            look, ends = seen[arm], list[tuple[float, float]]()
             for run in ticks:
                 points = [(tick["tokens"] / scale, tick[name]) for tick in run if name in tick]
                 if points:
                     x, y = zip(*points, strict=True)
                     late += y[len(y) // 10 :]
+                    ends.append((y[-1], x[-1]))
                     style = (0, (4, 2)) if look.control else "-"
                     ax.plot(x, y, color=palette[look.colour], linewidth=1.1, alpha=0.8, linestyle=style)
+            if ends:
+                y, x = sorted(ends)[len(ends) // 2]
+                named.append(Curve(arm, [x], [y], [y], [y], []))
         if late:
             low, high = min(late), max(late)
             if name == "gamma":
@@ -268,6 +274,7 @@ def along_training(
                 plain_log(ax.yaxis, (low, high))
             else:
                 ax.set_ylim(low - pad, high + pad)
+            _label(ax, named, seen, palette, ax.get_ylim(), ax.get_yscale() == "log")
         ax.grid(axis="y", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_xlabel(f"{unit}tokens seen in training")
@@ -275,5 +282,5 @@ def along_training(
 
     n = sum(len(ticks) for ticks in runs.values())
     return Picture(
-        picture, f"{describe(name).label} along training of {n} runs.", WIDE, draw, margins=(0.13, 0.13, 0.98, 0.97)
+        picture, f"{describe(name).label} along training of {n} runs.", WIDE, draw, margins=(0.13, 0.13, 0.85, 0.97)
     )

@@ -98,7 +98,7 @@ def load(folders: Sequence[Path]) -> Saved:
     """
     if not folders:
         raise BadInput("No result folder was given; a report is made from one or more, such as runs/evaluate-1.")
-    paths = list(dict.fromkeys(Path(folder) for folder in folders))
+    paths = list(dict.fromkeys(part for folder in folders for part in parts_of(Path(folder))))
     parts: list[Results] = []
     settings: dict[tuple[str, ...], Setting] = {}
     runs: list[dict[str, Any]] = []
@@ -140,6 +140,14 @@ def load(folders: Sequence[Path]) -> Saved:
         roles,
         notes,
     )
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The folders to read for one that is given: a demo's results lie in its `evaluation`, its training runs beside them."""
+    inside = folder / "evaluation"
+    if not (folder / FILES["outcomes"]).exists() and (inside / FILES["outcomes"]).exists():
+        return [inside, folder]
+    return [folder]
 
 
 def _arrange(part: Results, run: dict[str, Any] | None, settings: dict[tuple[str, ...], Setting]) -> None:

@@ -197,7 +197,10 @@ def training(saved: Saved, appearance: dict[str, Look], drawn: list[Picture]) ->
                 tag(
                     "figure",
                     picture.inline(),
-                    tag("figcaption", f"{describe(name).label} on training batches, a line a run."),
+                    tag(
+                        "figcaption",
+                        f"{describe(name).label} on training batches, a line a run; the name stands at the middle one.",
+                    ),
                 )
             )
     lines = [sentence for arm, ticks in ordered.items() if (sentence := settled(arm, ticks))]
