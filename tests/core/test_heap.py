@@ -66,5 +66,5 @@ def test_ten_steps_touch_few_new_pages_unless_the_user_says_otherwise() -> None:
 
 @needs_glibc
 def test_ten_forward_passes_touch_few_new_pages() -> None:
-    """Without, there are 350,000."""
-    assert new_pages(PASSES)[1] < 5_000
+    """A tenth of the 350,000 that there are without; mostly there are some hundred, beside other work a few thousand."""
+    assert new_pages(PASSES)[1] < 35_000
