@@ -24,7 +24,7 @@ from assay.core.errors import BadInput
 from assay.dictionaries.options import Config, unusual
 from assay.dictionaries.rows import normalised, undone
 from assay.dictionaries.wiring import Block, Scale, Support, across, blocks_of, chosen, part, slices
-from assay.kernels import Codes, Origin, Selection, Shared
+from assay.kernels import Codes, Selection, Shared
 
 LIVE: Literal["live"] = "live"
 FROZEN: Literal["frozen"] = "frozen"  # W_dec and b_dec detached
@@ -280,13 +280,9 @@ class Dictionary(nn.Module):
         selection = self.select(self.params_at(progress=progress), training)
         centred, here = self.centred(rows) if centred is None else centred, across(selection)
         bias = None if self.pre_bias is None else self.get_parameter(self.pre_bias)
-        origins = [
-            None if shared is None else Origin(shared, b.reads, None if bias is None else bias[b.reads])
-            for b, _, _ in self.wired
-        ]
         parts = [
-            kernel.encode_select(centred[:, b.reads], W_enc, part(here, b), origin)
-            for (b, W_enc, _), origin in zip(self.wired, origins, strict=True)
+            kernel.encode_select(centred[:, b.reads], W_enc, part(here, b), shared and shared.less(bias, b.reads))
+            for b, W_enc, _ in self.wired
         ]
         return Support(self.blocks, parts).joint(here).over_all(selection)
 

@@ -29,6 +29,10 @@ class Shared:
                 self._known[what] = make()
             return self._known[what]
 
+    def less(self, bias: Tensor | None, columns: slice) -> Origin:
+        """These columns of y less their part of the bias, [B, n]: what one encoder reads. bias as wide as y, or None."""
+        return Origin(self, columns, None if bias is None else bias[columns])
+
 
 @dataclass(frozen=True)
 class Origin:
